@@ -1,0 +1,208 @@
+//! One scenario against one daemon: preload, load, settle, check.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+use crate::cli::bench::report::{Cpu, Measured, Preload, Sync};
+use crate::cli::client::{Client, Target};
+use crate::cli::generate::{Expected, Kind, MeterSpec, Workload};
+use crate::cli::load::{Load, Mix, Report, Source, Until};
+use crate::cli::scrape::{self, Histogram};
+use crate::cli::{process, totals};
+use crate::env::{Clock, SystemClock};
+use crate::metrics;
+
+const PRELOAD_BATCH: u64 = 5_000;
+const PROBE_BATCH: u64 = 100;
+const PROBE_PAUSE: Duration = Duration::from_millis(10);
+/// Below this part of one processor a daemon counts as idle.
+const IDLE_PERMILLE: u128 = 50;
+const SETTLE_STEP: Duration = Duration::from_millis(500);
+
+/// What to do to a daemon.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub name: String,
+    pub until: Until,
+    pub batch: u64,
+    pub connections: usize,
+    pub customers: u64,
+    pub meters: Vec<String>,
+    pub duplicates_permille: u64,
+    pub event_bytes: usize,
+    pub preload: u64,
+    pub storm: bool,
+    pub probe: bool,
+    pub timeout: Duration,
+    pub settle: Duration,
+    pub seed: Option<u64>,
+}
+
+/// What all runs of one scenario share.
+struct Bench<'a> {
+    scenario: &'a Scenario,
+    target: &'a Target,
+    workload: Workload,
+    seed: u64,
+    next: AtomicU64,
+    answered: AtomicU64,
+    stop: AtomicBool,
+}
+
+/// The state of daemon, generator and disk at one moment.
+struct Snapshot {
+    daemon: Option<Duration>,
+    generator: Duration,
+    machine: Option<Duration>,
+    sync: Histogram,
+}
+
+/// Runs a scenario. `pid` is the daemon's process, where it is known.
+pub fn measure(scenario: &Scenario, target: &Target, pid: Option<u32>) -> anyhow::Result<Measured> {
+    let mut client = Client::new(target, scenario.timeout.max(Duration::from_secs(60)))?;
+    let now = SystemClock::new().now();
+    let seed = scenario.seed.unwrap_or_else(|| now.micros().unsigned_abs() ^ (u64::from(std::process::id()) << 48));
+    let meters = specs(&mut client, &scenario.meters)?;
+    let workload = Workload::new(seed, meters, scenario.customers, scenario.event_bytes, now);
+    let before = totals::fetch_all(&mut client, &workload)?;
+    let (next, answered, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let bench = Bench { scenario, target, workload, seed, next, answered, stop };
+
+    let preload = (scenario.preload > 0).then(|| bench.preload()).transpose()?;
+    let start = Snapshot::take(&mut client, pid);
+    let (main, probe) = bench.run()?;
+    let end = Snapshot::take(&mut client, pid);
+    let settled = pid.and_then(|pid| settle(pid, scenario.settle));
+
+    let mut expected = Expected::new(&bench.workload);
+    let reports = preload.iter().chain([&main]).chain(&probe);
+    for range in reports.clone().flat_map(|report| &report.acknowledged) {
+        expected.add(&bench.workload, range.clone());
+    }
+    let after = totals::fetch_all(&mut client, &bench.workload)?;
+    let differences = totals::differences(&bench.workload, &expected, &before, &after);
+    let since = |now: Option<Duration>, then: Option<Duration>| Some(now?.saturating_sub(then?));
+    Ok(Measured {
+        name: scenario.name.clone(),
+        seed,
+        batch: scenario.batch,
+        connections: scenario.connections,
+        storm: scenario.storm,
+        cpu: Cpu {
+            daemon: since(end.daemon, start.daemon),
+            daemon_settled: since(settled, start.daemon),
+            generator: end.generator.saturating_sub(start.generator),
+            machine: since(end.machine, start.machine),
+            processors: process::processors(),
+        },
+        peak_resident_bytes: pid.and_then(process::peak_resident_bytes),
+        sync: Sync::of(&end.sync.since(&start.sync)),
+        mismatch_count: reports.clone().map(|report| report.mismatch_count).sum(),
+        mismatches: reports.flat_map(|report| report.mismatches.clone()).collect(),
+        preload: preload.map(|report| Preload { events: report.counts.total(), elapsed: report.elapsed }),
+        totals_checked: scenario.customers * scenario.meters.len() as u64,
+        main,
+        probe,
+        differences,
+    })
+}
+
+/// The meters by name, with what their totals mean.
+fn specs(client: &mut Client, slugs: &[String]) -> anyhow::Result<Vec<MeterSpec>> {
+    let known = totals::meters(client)?;
+    let spec = |slug: &String| {
+        let hint = "start it with benches/bench.toml, or name meters with --meters";
+        let meter = known.iter().find(|meter| meter.slug == *slug);
+        let meter = meter.with_context(|| format!("the daemon has no meter {slug}: {hint}"))?;
+        let kind = match meter.aggregation.as_str() {
+            "sum" => Kind::Sum,
+            "count" => Kind::Count,
+            other => bail!("{slug} is a {other} meter: only sum and count totals can be predicted"),
+        };
+        Ok(MeterSpec { slug: slug.clone(), kind, dimensions: meter.dimensions.keys().cloned().collect() })
+    };
+    slugs.iter().map(spec).collect()
+}
+
+impl Bench<'_> {
+    fn preload(&self) -> anyhow::Result<Report> {
+        let source = Source::Fresh(Mix::default());
+        let load = self.load(source, Until::Events(self.scenario.preload), self.scenario.connections);
+        Load { batch: PRELOAD_BATCH, ..load }.run().context("while preloading")
+    }
+
+    /// The measured run, and beside it the probe's, if there is one.
+    fn run(&self) -> anyhow::Result<(Report, Option<Report>)> {
+        let source = match self.scenario.storm {
+            true => Source::Old(0..self.scenario.preload),
+            false => {
+                let duplicates_permille = self.scenario.duplicates_permille;
+                Source::Fresh(Mix { duplicates_permille, ..Mix::default() })
+            }
+        };
+        let main = self.load(source, self.scenario.until, self.scenario.connections);
+        if !self.scenario.probe {
+            return Ok((main.run()?, None));
+        }
+        let probe = self.load(Source::Fresh(Mix::default()), Until::Elapsed(Duration::MAX), 1);
+        let probe = Load { batch: PROBE_BATCH, pause: PROBE_PAUSE, seed: self.seed ^ 1, ..probe };
+        // Only the probe heeds the flag: it is raised when the measured run is over.
+        let never = AtomicBool::new(false);
+        let main = Load { stop: &never, ..main };
+        thread::scope(|scope| {
+            let probe = thread::Builder::new().name("probe".into()).spawn_scoped(scope, || probe.run())?;
+            let main = main.run();
+            self.stop.store(true, Ordering::Relaxed);
+            let probe = probe.join().map_err(|_| anyhow::anyhow!("the probe panicked"))?;
+            Ok((main?, Some(probe?)))
+        })
+    }
+
+    fn load(&self, source: Source, until: Until, connections: usize) -> Load<'_> {
+        Load {
+            target: self.target,
+            workload: &self.workload,
+            source,
+            until,
+            batch: self.scenario.batch,
+            connections,
+            pause: Duration::ZERO,
+            timeout: self.scenario.timeout,
+            give_up_after: self.scenario.timeout,
+            next: &self.next,
+            answered: &self.answered,
+            stop: &self.stop,
+            seed: self.seed,
+        }
+    }
+}
+
+impl Snapshot {
+    fn take(client: &mut Client, pid: Option<u32>) -> Self {
+        Self {
+            daemon: pid.and_then(process::cpu_time),
+            generator: process::cpu_time(std::process::id()).unwrap_or_default(),
+            machine: process::machine_busy(),
+            sync: scrape::histogram(client, metrics::JOURNAL_SYNC_SECONDS),
+        }
+    }
+}
+
+/// Waits until the daemon idles, at most `limit`, and reads its processor time: what was left behind is part of it.
+fn settle(pid: u32, limit: Duration) -> Option<Duration> {
+    let started = Instant::now();
+    let mut last = process::cpu_time(pid)?;
+    while started.elapsed() < limit {
+        thread::sleep(SETTLE_STEP);
+        let now = process::cpu_time(pid)?;
+        let is_idle = (now - last).as_micros() * 1_000 < SETTLE_STEP.as_micros() * IDLE_PERMILLE;
+        last = now;
+        if is_idle {
+            break;
+        }
+    }
+    Some(last)
+}

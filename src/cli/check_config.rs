@@ -1,0 +1,97 @@
+//! `meterd check-config`: says everything that is wrong with a config file, or what it sets up.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::cli::{EXIT_CONFIG, EXIT_IO};
+use crate::config::{self, Config, Overrides, Report};
+use crate::meter::Definition;
+
+const EXAMPLES: &str = "\
+Examples:
+  meterd check-config --config /etc/meterd/meterd.toml
+  meterd check-config --config new.toml --json | jq -r '.[].message'
+
+Meters are also compared with those that the data directory has recorded, if there is one; a daemon may be running on it.
+Exit codes: 0 valid, 78 refused or not readable, 74 the data directory cannot be read.";
+
+/// Check a config file: every error at once, with its place
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The config file
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// Print the errors as a JSON array of {file, line, column, key, message, help}
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `recorded` reads the meters that the config's data directory knows; none where there is no such directory yet.
+///
+/// Exits 0 (valid), 78 (refused, or the file cannot be read), 74 (the data directory cannot be read).
+pub fn run(args: &Args, recorded: impl FnOnce(&Config) -> anyhow::Result<Vec<Definition>>) -> ExitCode {
+    let (config, source) = match Config::load(&args.config) {
+        Ok((config, source)) => (config.overridden_by(&args.overrides), source),
+        Err(report) => return refuse(&report, args.json),
+    };
+    let meters = match recorded(&config) {
+        Ok(meters) => meters,
+        Err(error) => {
+            complain(&format!("error: the meters recorded in {} cannot be read: {error:#}", config.data_dir.display()));
+            return ExitCode::from(EXIT_IO);
+        }
+    };
+    let changes = config::check_against(&config, &meters, &source);
+    if !changes.is_empty() {
+        return refuse(&Report::new(source, changes), args.json);
+    }
+    say(&if args.json { "[]\n".to_owned() } else { summary(&source.file, &config) });
+    ExitCode::SUCCESS
+}
+
+/// Prints a report the way every command does, and gives the exit code that goes with it.
+pub fn refuse(report: &Report, json: bool) -> ExitCode {
+    if json {
+        say(&format!("{:#}\n", report.to_json()));
+    } else {
+        complain(report.render(colour_is_wanted()).trim_end());
+    }
+    ExitCode::from(EXIT_CONFIG)
+}
+
+fn summary(file: &str, config: &Config) -> String {
+    let meters = match config.meters.len() {
+        0 => "no meters: every event will be rejected with unknown_meter".to_owned(),
+        1 => "1 meter".to_owned(),
+        count => format!("{count} meters"),
+    };
+    let (listen, data_dir) = (config.http.listen, config.data_dir.display());
+    let mut text = format!("{file} is valid: {meters}; listens on {listen}, keeps its data in {data_dir}\n");
+    let width = config.meters.iter().map(|meter| meter.slug.len()).max().unwrap_or(0);
+    for meter in &config.meters {
+        let (slug, aggregation, window) = (&meter.slug, meter.aggregation.as_str(), meter.window.to_string());
+        let (zone, event_type) = (&meter.time_zone, &meter.event_type);
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {slug:width$}  {aggregation:6}  per {window:3}  {zone}  from {event_type}");
+    }
+    text
+}
+
+/// Colours are for people: on a terminal, unless they asked for none (no-color.org).
+fn colour_is_wanted() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A reader that went away early (`| head`) is no error of ours.
+fn say(text: &str) {
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}

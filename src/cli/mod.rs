@@ -1,0 +1,71 @@
+//! The command line: one file per command.
+//!
+//! | exit code | means |
+//! | --- | --- |
+//! | 0 | done |
+//! | 1 | done, and something is not as it should be (a total differs, an event was rejected) |
+//! | 2 | the command line cannot be understood |
+//! | 74 | input or output failed, or what is on disk is damaged |
+//! | 75 | the data directory is in use; try again when it is not |
+//! | 78 | the config is refused |
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod answer;
+mod bench;
+mod check_config;
+mod client;
+mod daemon;
+mod demo;
+mod generate;
+mod load;
+mod process;
+mod retry;
+mod run;
+mod scrape;
+mod send;
+mod totals;
+mod verify;
+
+/// EX_IOERR of sysexits.h.
+pub const EXIT_IO: u8 = 74;
+/// EX_TEMPFAIL of sysexits.h.
+pub const EXIT_IN_USE: u8 = 75;
+/// EX_CONFIG of sysexits.h.
+pub const EXIT_CONFIG: u8 = 78;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done · 1 done, and something is not as it should be · 2 usage · 74 input or output failed, or data is
+damaged · 75 the data directory is in use · 78 the config is refused";
+
+/// Usage metering that engineers trust with money: an event counts once however often it arrives
+#[derive(Debug, Parser)]
+#[command(name = "meterd", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    CheckConfig(check_config::Args),
+    Send(send::Args),
+    Verify(verify::Args),
+    Bench(bench::Args),
+    Demo(demo::Args),
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::CheckConfig(args) => check_config::run(&args, crate::app::recorded_meters),
+        Command::Send(args) => send::run(args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Bench(args) => bench::run(args),
+        Command::Demo(args) => demo::run(args),
+    }
+}

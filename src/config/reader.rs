@@ -1,0 +1,108 @@
+//! Walks a TOML tree with spans by tables of keys, and goes on after an error.
+//!
+//! A `Key` names an option and says how its value goes into a target; a section is a slice of keys. What the slice does
+//! not name is an unknown key.
+//!
+//! 1. Syntax errors do not hide the other errors, and nothing is said twice: a line with a syntax error gets no other.
+//! 2. Rules over several keys are left out where one of the keys could not be read, or may have been lost with a line
+//!    that could not be read at all (`Errors::spoilt`).
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::item::{Item, Refusal};
+use super::report::ConfigError;
+use super::source::Source;
+use super::syntax::{self, Damage};
+use super::{Config, meters, sections, suggest};
+
+/// An option: its name in its table, and how its value goes into the target.
+pub struct Key<T> {
+    pub name: &'static str,
+    pub read: fn(&mut T, &Item<'_>, &mut Errors),
+}
+
+/// Reads all there is to read. The config is complete only if there are no errors.
+pub fn read(source: &Source) -> (Config, Vec<ConfigError>) {
+    let repaired = syntax::repair(source);
+    let text = repaired.text.clone();
+    let (tree, syntax) = DeTable::parse_recoverable(&text);
+    let (damage, list) = Damage::assess(source, repaired, tree.get_ref(), &syntax);
+    let mut errors = Errors { list, spoilt: HashSet::new(), damage };
+    let mut config = Config::default();
+    sections::walk(tree.get_ref(), &mut config, &mut errors);
+    config.meters = meters::walk(tree.get_ref(), source, &mut errors);
+    sections::check_together(tree.get_ref(), &config, &mut errors);
+    (config, errors.list)
+}
+
+/// Reads one table. `place` names it in messages (`[server]`), `prefix` begins its keys' full names (`server`).
+pub fn walk<T>(table: &DeTable<'_>, prefix: &str, place: &str, keys: &[Key<T>], target: &mut T, errors: &mut Errors) {
+    for (name, value) in table {
+        let full = format!("{prefix}.{}", name.get_ref());
+        if let Some(key) = keys.iter().find(|key| key.name == name.get_ref().as_ref()) {
+            (key.read)(target, &Item::new(full, name.span(), value), errors);
+            continue;
+        }
+        let names = || keys.iter().map(|key| key.name);
+        let help = match (suggest::nearest(name.get_ref(), names()), sections::home_of(name.get_ref())) {
+            (Some(near), _) => format!("did you mean `{near}`?"),
+            (None, Some(section)) => format!("`{}` belongs in [{section}]", name.get_ref()),
+            (None, None) => format!("{place} takes {}", suggest::one_of('`', names())),
+        };
+        let message = format!("unknown key `{}` in {place}", name.get_ref());
+        errors.push(ConfigError::at(name.span(), full, message).with_help(help));
+    }
+}
+
+/// A table's entry with the spans of its name and value.
+pub fn entry<'a>(table: &'a DeTable<'a>, name: &str) -> Option<(Range<usize>, &'a Spanned<DeValue<'a>>)> {
+    table.iter().find(|(key, _)| key.get_ref().as_ref() == name).map(|(key, value)| (key.span(), value))
+}
+
+/// What was found so far.
+pub struct Errors {
+    list: Vec<ConfigError>,
+    /// Keys that could not be read.
+    spoilt: HashSet<String>,
+    damage: Damage,
+}
+
+impl Errors {
+    /// Adds an error, unless a syntax error has been reported that may be its cause.
+    pub fn push(&mut self, error: ConfigError) {
+        self.spoilt.insert(error.key.clone());
+        if error.span.as_ref().is_none_or(|span| !self.damage.explains(span.start)) {
+            self.list.push(error);
+        }
+    }
+
+    /// Puts a value that could be read into its place.
+    pub fn set<T>(&mut self, slot: &mut T, item: &Item<'_>, read: Result<T, Refusal>) {
+        match read {
+            Ok(value) => *slot = value,
+            Err(refusal) => self.refuse(item, refusal),
+        }
+    }
+
+    /// Reports what is wrong with an item's value. A value with a syntax error inside has been reported.
+    pub fn refuse(&mut self, item: &Item<'_>, refusal: Refusal) {
+        self.spoilt.insert(item.key.clone());
+        if !self.damage.lies_within(&item.span) {
+            self.push(item.error(refusal));
+        }
+    }
+
+    /// Whether the file is known only in part, so that a key that is not there may have been meant to be.
+    pub fn keys_lost(&self) -> bool {
+        self.damage.keys_lost
+    }
+
+    /// Whether one of these keys could not be read.
+    pub fn spoilt(&self, keys: &[&str]) -> bool {
+        self.damage.keys_lost || keys.iter().any(|key| self.spoilt.contains(*key))
+    }
+}

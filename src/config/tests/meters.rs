@@ -1,0 +1,171 @@
+use super::*;
+use crate::meter::{Aggregation, Late};
+
+fn meter(keys: &str) -> String {
+    format!("[[meter]]\nslug = \"m\"\n{keys}")
+}
+
+#[test]
+fn a_meter_needs_no_more_than_a_slug() {
+    let config = parse("[[meter]]\nslug = \"m\"").unwrap();
+    let [meter] = &config.meters[..] else { panic!() };
+    assert_eq!((meter.slug.as_str(), meter.event_type.as_str()), ("m", "m"));
+    assert_eq!((meter.aggregation, meter.late), (Aggregation::Sum, Late::Adjust));
+    assert_eq!((meter.value.is_none(), meter.dimensions.is_empty()), (true, true));
+    assert_eq!((meter.window.to_string().as_str(), meter.time_zone.as_str()), ("1h", "UTC"));
+    assert_eq!(meter.grace, Duration::from_secs(3_600));
+    assert_eq!((meter.allow_negative, meter.approximate, meter.unique_members_max), (false, false, 100_000));
+}
+
+#[test]
+fn every_key_of_a_meter_is_read() {
+    let text = r#"
+        [[meter]]
+        slug = "users_2"
+        event_type = "llm.completion"
+        aggregation = "unique"
+        value = "$.user.id"
+        window = "15m"
+        time_zone = "Europe/Berlin"
+        grace = "90s"
+        late = "reject"
+        unique_members_max = 5
+        approximate = true
+        [meter.dimensions]
+        region = "$.region"
+        model = "$['gen_ai.model']"
+        [[meter]]
+        slug = "credits"
+        aggregation = "avg"
+        allow_negative = true
+    "#;
+    let meters = parse(text).unwrap().meters;
+    let json = serde_json::to_value(&meters[0]).unwrap();
+    assert_eq!(
+        json,
+        serde_json::json!({
+            "slug": "users_2", "event_type": "llm.completion", "aggregation": "unique", "value": "$.user.id",
+            "dimensions": {"model": "$['gen_ai.model']", "region": "$.region"}, "window": "15m",
+            "time_zone": "Europe/Berlin", "grace_ms": 90_000, "late": "reject", "allow_negative": false,
+            "unique_members_max": 5, "approximate": true
+        })
+    );
+    assert!(meters[0].dimensions.is_sorted_by_key(|(name, _)| name));
+    assert_eq!((meters[1].aggregation, meters[1].allow_negative), (Aggregation::Avg, true));
+}
+
+#[test]
+fn bad_values_of_a_meter_are_refused_with_the_rule() {
+    let window =
+        "\"1d\", \"1w\", \"1mo\", or a length from \"1s\" that divides a day: \"30s\", \"15m\", \"1h\", \"6h\"";
+    for (keys, message, help) in [
+        ("window = \"7m\"", "\"7m\" is no window length", window),
+        ("window = \"0s\"", "\"0s\" is no window length", window),
+        ("window = \"2d\"", "\"2d\" is no window length", window),
+        ("window = \"500ms\"", "\"500ms\" is no window length", window),
+        ("time_zone = \"Europe/Berln\"", "unknown time zone \"Europe/Berln\"", "did you mean \"Europe/Berlin\"?"),
+        ("time_zone = \"new york\"", "unknown time zone \"new york\"", "did you mean \"America/New_York\"?"),
+        ("time_zone = \"+02:00\"", "unknown time zone \"+02:00\"", "an IANA name, like \"Europe/Berlin\" or \"UTC\""),
+        ("value = \"tokens\"", "\"tokens\" is no path: a path starts with $", "did you mean \"$.tokens\"?"),
+        ("late = \"drop\"", "unknown late \"drop\"", "it may be \"adjust\" or \"reject\""),
+        ("aggregation = \"average\"", "unknown aggregation \"average\"", ""),
+        ("grace = \"0s\"", "`grace` must be longer than zero", "from \"1ms\" to \"366d\""),
+        ("event_type = \"\"", "`event_type` must have 1 to 256 bytes and no control characters", ""),
+        (
+            "aggregation = \"unique\"",
+            "a unique meter needs a `value`: the path to what is counted once",
+            "for example value = \"$.user\"",
+        ),
+    ] {
+        let (found, found_help) = refusal(&meter(keys));
+        assert_eq!(found, message);
+        assert!(help.is_empty() || found_help == help, "{keys}: {found_help}");
+    }
+}
+
+#[test]
+fn a_slug_is_a_lower_case_name_given_once() {
+    for slug in ["", "A", "1a", "_a", "a-b", "a.b", "größe", &"a".repeat(64)] {
+        let (message, help) = refusal(&format!("[[meter]]\nslug = \"{slug}\""));
+        assert_eq!(message, format!("\"{slug}\" is no slug"));
+        assert!(help.contains("[a-z][a-z0-9_]{0,62}"), "{help}");
+    }
+    assert!(refusal("[[meter]]\nslug = \"Tokens-In\"").1.starts_with("\"tokens_in\" would do"));
+    assert!(parse(&format!("[[meter]]\nslug = \"{}\"", "a".repeat(63))).is_ok());
+    assert_eq!(errors("[[meter]]\nevent_type = \"x\""), ["1:1 meter[0].slug: this meter has no slug"]);
+    let twice = "[[meter]]\nslug = \"a\"\n[[meter]]\nslug = \"b\"\n[[meter]]\nslug = \"a\"";
+    assert_eq!(errors(twice), ["6:8 meter[2].slug: slug \"a\" is taken by the meter on line 2"]);
+}
+
+#[test]
+fn dimensions_have_plain_names_and_paths() {
+    let found = errors(&meter("dimensions = { model = \"model\", customer = \"$.c\", \"a b\" = \"$.d\", e = 3 }"));
+    assert_eq!(
+        found,
+        [
+            "3:24 meter[0].dimensions.model: \"model\" is no path: a path starts with $",
+            "3:33 meter[0].dimensions: a dimension cannot be called `customer`",
+            "3:51 meter[0].dimensions: \"a b\" is no dimension's name",
+            "3:70 meter[0].dimensions.e: `e` must be a path like \"$.tokens\"; this is a whole number",
+        ]
+    );
+    let many: String = (0..17).map(|n| format!("d{n} = \"$.d\", ")).collect();
+    assert_eq!(
+        refusal(&meter(&format!("dimensions = {{ {many} }}"))).0,
+        "17 dimensions are more than the 16 a meter may have"
+    );
+}
+
+#[test]
+fn keys_that_the_aggregation_never_looks_at_are_refused() {
+    for (keys, key) in [
+        ("aggregation = \"count\"\nvalue = \"$.x\"", "value"),
+        ("aggregation = \"count\"\nallow_negative = true", "allow_negative"),
+        ("aggregation = \"sum\"\nunique_members_max = 3", "unique_members_max"),
+        ("approximate = true", "approximate"),
+    ] {
+        assert!(refusal(&meter(keys)).0.starts_with(&format!("`{key}` does not fit aggregation ")), "{keys}");
+    }
+}
+
+#[test]
+fn the_number_of_meters_has_a_limit() {
+    let text: String =
+        (0..=super::super::meters::METERS_MAX).map(|n| format!("[[meter]]\nslug = \"m{n}\"\n")).collect();
+    assert_eq!(refusal(&text).0, "10001 meters are more than the 10000 of one file");
+}
+
+#[test]
+fn what_a_recorded_meter_counts_cannot_be_changed() {
+    let before = parse(
+        "[[meter]]\nslug = \"tokens_in\"\nvalue = \"$.t\"\ndimensions.model = \"$.m\"\n[[meter]]\nslug = \"gone\"",
+    );
+    let recorded = before.unwrap().meters;
+    let text = r#"
+[[meter]]
+slug = "new"
+[[meter]]
+slug = "tokens_in"
+aggregation = "max"
+window = "1d"
+time_zone = "Europe/Berlin"
+grace = "5m"
+late = "reject"
+"#;
+    let source = Source::new("meterd.toml", text);
+    let errors = check_against(&Config::parse(&source).unwrap(), &recorded, &source);
+    let rendered = Report::new(source, errors).render(false);
+    for (place, message) in [
+        ("5:8", "meters keep their value: tokens_in was made with value = \"$.t\""),
+        ("5:8", "meters keep their dimensions: tokens_in was made with dimensions = { model = \"$.m\" }"),
+        ("6:15", "meters keep their aggregation: tokens_in was made with aggregation = \"sum\""),
+        ("7:10", "meters keep their window: tokens_in was made with window = \"1h\""),
+        ("8:13", "meters keep their time zone: tokens_in was made with time_zone = \"UTC\""),
+    ] {
+        assert!(rendered.contains(&format!("error: {message}\n --> meterd.toml:{place}\n")), "{message}\n{rendered}");
+    }
+    assert_eq!(rendered.matches("help: make a new slug, and replay to fill it").count(), 5);
+    let same = "[[meter]]\nslug = \"tokens_in\"\nvalue = \"$['t']\"\ndimensions.model = \"$.m\"\n";
+    let same = Source::new("meterd.toml", &format!("{same}window = \"60m\"\ntime_zone = \"utc\"\ngrace = \"2h\""));
+    assert_eq!(check_against(&Config::parse(&same).unwrap(), &recorded, &same), []);
+}

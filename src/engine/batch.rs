@@ -1,0 +1,254 @@
+//! One request's events on their way to the writer: hashed, encoded and looked up off the writer's thread.
+//!
+//! 1. Everything that needs no decision is done here, in parallel: the id's key, the windows' bounds, the series' names
+//!    and hashes, the bytes that the journal will hold.
+//! 2. The index is asked here too. Its answer is good up to `index_position`; newer ids are the writer's to check.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::engine::dedupe::Index;
+use crate::engine::hash::{Hasher, TableHasher};
+use crate::engine::key;
+use crate::engine::record::EventEncoder;
+use crate::journal::PAYLOAD_BYTES_MAX;
+use crate::meter::{Meters, Value};
+use crate::model::{Code, EventKey, Fingerprint, IdEntry, MeterId, Seq, TenantId, Timestamp, Window};
+use crate::store::StoreError;
+
+/// An event as the door understood it.
+#[derive(Clone, Copy, Debug)]
+pub struct NewEvent<'a> {
+    pub usage_event_id: &'a str,
+    /// `""` when none was given.
+    pub source: &'a str,
+    pub customer: &'a str,
+    /// `None`: the time of receipt.
+    pub timestamp: Option<Timestamp>,
+    pub fingerprint: Fingerprint,
+    /// The event's text as it was sent: the evidence.
+    pub raw: &'a [u8],
+    /// At least one, each for another meter.
+    pub feeds: &'a [NewFeed<'a>],
+}
+
+/// What an event adds to one meter.
+#[derive(Clone, Debug)]
+pub struct NewFeed<'a> {
+    pub meter: MeterId,
+    pub value: Value,
+    /// In the order of the definition's dimensions; `None`: not given.
+    pub dimensions: &'a [Option<Cow<'a, str>>],
+}
+
+/// Events of one request, ready to be decided.
+pub struct Batch {
+    pub(super) tenant: TenantId,
+    pub(super) received_at: Timestamp,
+    pub(super) index_position: Seq,
+    pub(super) slots: Vec<Slot>,
+    pub(super) encoded: Vec<u8>,
+    pub(super) feeds: Vec<Feed>,
+    pub(super) keys: Vec<u8>,
+}
+
+/// One event of the request.
+pub(super) enum Slot {
+    /// Turned away at the door.
+    Rejected(Code, Box<str>),
+    Event(Item),
+}
+
+pub(super) struct Item {
+    pub key: EventKey,
+    pub fingerprint: Fingerprint,
+    pub timestamp: Timestamp,
+    /// What the index held at `index_position`.
+    pub indexed: Option<IdEntry>,
+    /// Into `Batch::encoded`.
+    pub record: Range<usize>,
+    /// Into `Batch::feeds`.
+    pub feeds: Range<usize>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Feed {
+    pub meter: MeterId,
+    pub window: Window,
+    pub value: Value,
+    pub hash: u64,
+    /// The series' name, into `Batch::keys`.
+    pub key: Range<usize>,
+}
+
+impl Batch {
+    /// How many events the request held.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Looks every id up in the index and notes how far its answer goes.
+    pub(super) fn look_up(&mut self, index: &Index) -> Result<(), StoreError> {
+        self.index_position = index.position();
+        let keys: Vec<EventKey> = self.items().map(|item| item.key).collect();
+        let mut found = Vec::new();
+        index.look_up(&keys, &mut found)?;
+        let items = self.slots.iter_mut().filter_map(|slot| match slot {
+            Slot::Event(item) => Some(item),
+            Slot::Rejected(..) => None,
+        });
+        items.zip(found).for_each(|(item, entry)| item.indexed = entry);
+        Ok(())
+    }
+
+    fn items(&self) -> impl Iterator<Item = &Item> {
+        self.slots.iter().filter_map(|slot| match slot {
+            Slot::Event(item) => Some(item),
+            Slot::Rejected(..) => None,
+        })
+    }
+}
+
+/// Why a batch cannot go to the writer. Nothing of it has counted.
+#[derive(Debug, thiserror::Error)]
+pub enum BatchError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the request's events take {bytes} bytes in the journal, at most {RECORD_BYTES_MAX} fit one group: send fewer at once")]
+    TooLarge { bytes: usize },
+}
+
+/// What a batch may take in the journal: a group that is nearly full must still hold it.
+const RECORD_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - (8 << 20);
+
+/// What every builder of an engine shares.
+pub(super) struct Context {
+    pub meters: Arc<Meters>,
+    pub hasher: Hasher,
+    pub table_hasher: TableHasher,
+    pub index: Arc<Index>,
+}
+
+/// Starts batches for one engine; clones share it.
+#[derive(Clone)]
+pub struct Batches(pub(super) Arc<Context>);
+
+impl Batches {
+    /// Begins a batch that was received at this time.
+    pub fn start(&self, tenant: &TenantId, received_at: Timestamp) -> BatchBuilder {
+        BatchBuilder::new(self.0.clone(), tenant.clone(), received_at)
+    }
+
+    /// The meters that batches may feed.
+    pub fn meters(&self) -> Arc<Meters> {
+        self.0.meters.clone()
+    }
+
+    pub(super) fn index_position(&self) -> Seq {
+        self.0.index.position()
+    }
+}
+
+/// Collects a request's events, in order.
+pub struct BatchBuilder {
+    context: Arc<Context>,
+    batch: Batch,
+    windows: Vec<Option<Window>>,
+    scratch: Vec<u8>,
+}
+
+impl BatchBuilder {
+    fn new(context: Arc<Context>, tenant: TenantId, received_at: Timestamp) -> Self {
+        let windows = vec![None; context.meters.len()];
+        let batch = Batch {
+            tenant,
+            received_at,
+            index_position: Seq::ZERO,
+            slots: Vec::new(),
+            encoded: Vec::new(),
+            feeds: Vec::new(),
+            keys: Vec::new(),
+        };
+        Self { context, batch, windows, scratch: Vec::new() }
+    }
+
+    /// Makes room for so many events of so many bytes altogether.
+    pub fn reserve(&mut self, events: usize, bytes: usize) {
+        self.batch.slots.reserve(events);
+        self.batch.feeds.reserve(events);
+        self.batch.encoded.reserve(bytes + events * 96);
+        self.batch.keys.reserve(events * 64);
+    }
+
+    pub fn received_at(&self) -> Timestamp {
+        self.batch.received_at
+    }
+
+    /// The meters that may be fed.
+    pub fn meters(&self) -> Arc<Meters> {
+        self.context.meters.clone()
+    }
+
+    pub fn hasher(&self) -> Hasher {
+        self.context.hasher
+    }
+
+    /// What a `unique` meter counts of a text.
+    pub fn member(&self, text: &str) -> Value {
+        Value::Member(self.context.hasher.hash128(text.as_bytes()))
+    }
+
+    pub fn len(&self) -> usize {
+        self.batch.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    /// The next event of the request cannot be taken.
+    pub fn reject(&mut self, code: Code, detail: impl Into<Box<str>>) {
+        self.batch.slots.push(Slot::Rejected(code, detail.into()));
+    }
+
+    /// The next event of the request.
+    pub fn push(&mut self, event: &NewEvent<'_>) {
+        let Self { context, batch, windows, scratch } = self;
+        let key = context.hasher.event_key(scratch, batch.tenant.as_str(), event.source, event.usage_event_id);
+        let timestamp = event.timestamp.unwrap_or(batch.received_at);
+        let identity = (key, event.fingerprint);
+        let first_feed = batch.feeds.len();
+        let mut encoder = EventEncoder::start(&mut batch.encoded, identity, timestamp, event.customer, event.raw);
+        for feed in event.feeds {
+            let meter = context.meters.get(feed.meter).expect("the caller took the number from these very meters");
+            let window = meter.windows.window_cached(timestamp, &mut windows[usize::from(feed.meter.0)]);
+            let dimensions = || feed.dimensions.iter().map(|value| value.as_deref());
+            encoder.feed(feed.meter, window, feed.value, dimensions());
+            let start = batch.keys.len();
+            key::put_customer(&mut batch.keys, batch.tenant.as_str(), event.customer);
+            key::put_meter(&mut batch.keys, &meter.definition.slug, dimensions());
+            let hash = context.table_hasher.hash(&batch.keys[start..]);
+            let key = start..batch.keys.len();
+            batch.feeds.push(Feed { meter: feed.meter, window, value: feed.value, hash, key });
+        }
+        let record = encoder.finish();
+        let feeds = first_feed..batch.feeds.len();
+        let item = Item { key, fingerprint: event.fingerprint, timestamp, indexed: None, record, feeds };
+        batch.slots.push(Slot::Event(item));
+    }
+
+    /// Looks the ids up in the index, which may read the disk.
+    pub fn finish(self) -> Result<Batch, BatchError> {
+        let mut batch = self.batch;
+        if batch.encoded.len() > RECORD_BYTES_MAX {
+            return Err(BatchError::TooLarge { bytes: batch.encoded.len() });
+        }
+        batch.look_up(&self.context.index)?;
+        Ok(batch)
+    }
+}

@@ -1,0 +1,80 @@
+//! What the engine's threads share with each other and with everybody: what is durable, and whether it failed.
+
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::watch;
+
+use crate::engine::admission::Gate;
+use crate::env::Clock;
+use crate::model::Seq;
+
+/// Why the engine ended other than by being stopped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{thread}: {why}")]
+pub struct Failure {
+    pub thread: &'static str,
+    pub why: String,
+}
+
+pub struct Shared {
+    pub gate: Arc<Gate>,
+    pub clock: Arc<dyn Clock>,
+    durable: Mutex<Seq>,
+    changed: Condvar,
+    durable_watch: watch::Sender<Seq>,
+    failure: watch::Sender<Option<Failure>>,
+}
+
+impl Shared {
+    pub fn new(gate: Arc<Gate>, clock: Arc<dyn Clock>, durable: Seq) -> Arc<Self> {
+        Arc::new(Self {
+            gate,
+            clock,
+            durable: Mutex::new(durable),
+            changed: Condvar::new(),
+            durable_watch: watch::Sender::new(durable),
+            failure: watch::Sender::new(None),
+        })
+    }
+
+    pub fn durable(&self) -> watch::Receiver<Seq> {
+        self.durable_watch.subscribe()
+    }
+
+    pub fn failure(&self) -> watch::Receiver<Option<Failure>> {
+        self.failure.subscribe()
+    }
+
+    pub(super) fn set_durable(&self, seq: Seq) {
+        *self.durable.lock() = seq;
+        self.changed.notify_all();
+        self.durable_watch.send_replace(seq);
+    }
+
+    /// Blocks until `seq` is durable; false when the engine failed first.
+    pub(super) fn wait_durable(&self, seq: Seq) -> bool {
+        let mut durable = self.durable.lock();
+        while *durable < seq {
+            if self.failure.borrow().is_some() {
+                return false;
+            }
+            self.changed.wait(&mut durable);
+        }
+        true
+    }
+
+    /// Ends everything: nothing pending is answered, nothing new is let in. The first failure is the one that is told.
+    pub(super) fn fail(&self, thread: &'static str, why: &str) {
+        tracing::error!(thread, "{why}");
+        self.gate.stop();
+        self.failure.send_if_modified(|known| {
+            let first = known.is_none();
+            known.get_or_insert_with(|| Failure { thread, why: why.to_owned() });
+            first
+        });
+        // Under the lock, so that a thread between its check and its wait cannot miss it.
+        let _durable = self.durable.lock();
+        self.changed.notify_all();
+    }
+}

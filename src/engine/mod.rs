@@ -1,0 +1,193 @@
+//! The heart: one writer that decides, a journal that makes it durable, a store that follows.
+//!
+//! | file | role |
+//! | --- | --- |
+//! | `batch` | a request's events: hashed, encoded and looked up before they reach the writer |
+//! | `admission` | how much may be under way |
+//! | `writer` | decides each event and applies it; pure but for the lookups it may have to repeat |
+//! | `committer` | the threads: decide, sync, answer, commit to the store |
+//! | `record`, `key`, `hash` | what the log and the store hold, as bytes |
+//! | `state` | the fold over the log |
+//! | `dedupe` | which ids were accepted before |
+//! | `recovery`, `verify` | the fold again: at start, and to compare |
+//! | `view` | what readers see |
+//!
+//! 1. Only `committer` changes durable state.
+//! 2. An engine has no globals: many can be open in one process, each on its own directory.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{Sender, TrySendError};
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use crate::env::DiskLock;
+use crate::meter::{Definition, Meters};
+use crate::model::{Seq, TenantId, Timestamp};
+use crate::store::Store;
+
+mod admission;
+mod batch;
+mod committer;
+mod dedupe;
+mod hash;
+mod key;
+mod options;
+mod record;
+pub mod recovery;
+mod state;
+mod verify;
+mod view;
+mod writer;
+
+pub use admission::{Gate, Permit, Refusal};
+pub use batch::{Batch, BatchBuilder, BatchError, Batches, NewEvent, NewFeed};
+pub use committer::Failure;
+pub use hash::Hasher;
+pub use options::Options;
+pub use dedupe::Index;
+pub use recovery::{Entropy, OpenError, Opened, Parts, Report, Running, lock};
+pub use state::{LoadError, TenantTotals};
+pub use verify::{Difference, Verified, VerifyError, verify};
+pub use view::{View, WindowQuery, WindowRow, WindowState};
+pub use writer::{Answer, CommitJob, Group, Writer};
+
+use committer::{Message, Shared, Threads, Work};
+use state::State;
+
+/// A handle on a running engine; clones share it.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    batches: Batches,
+    view: View,
+    requests: Sender<Message>,
+    threads: Mutex<Option<Threads>>,
+    report: Report,
+    _lock: Arc<dyn DiskLock>,
+}
+
+/// Whether the engine can take events, and how far it is.
+#[derive(Clone, Debug)]
+pub struct Health {
+    pub ready: bool,
+    /// Why it is not ready.
+    pub reason: Option<String>,
+    pub durable: Seq,
+    pub indexed: Seq,
+    /// Decoded bodies under way, in bytes.
+    pub queue_bytes: usize,
+}
+
+impl Engine {
+    /// Opens the data directory, replays what the store lacks, and starts the threads.
+    pub fn open(
+        parts: &Parts,
+        options: &Options,
+        journal_options: crate::journal::Options,
+        definitions: &[Definition],
+        entropy: Entropy,
+    ) -> Result<Self, OpenError> {
+        let opened = recovery::open(parts, journal_options, definitions, entropy)?;
+        Self::start(parts, options, opened).map_err(OpenError::Lock)
+    }
+
+    fn start(parts: &Parts, options: &Options, opened: Opened) -> std::io::Result<Self> {
+        let report = opened.report.clone();
+        let Running { writer, journal, index, batches } = opened.run(options);
+        let shared = Shared::new(Gate::new(options.queue_bytes), parts.clock.clone(), journal.durable());
+        let view = View::new(writer.state().clone(), shared.durable());
+        let (store, disk) = (parts.store.clone(), parts.disk.clone());
+        let (requests, threads) =
+            committer::start(&shared, options, Work { writer, journal, index, store, disk })?;
+        Ok(Self(Arc::new(Inner {
+            shared,
+            batches,
+            view,
+            requests,
+            threads: Mutex::new(Some(threads)),
+            report,
+            _lock: parts.lock.clone(),
+        })))
+    }
+
+    /// What recovery found.
+    pub fn report(&self) -> &Report {
+        &self.0.report
+    }
+
+    pub fn meters(&self) -> Arc<Meters> {
+        self.0.batches.meters()
+    }
+
+    /// The wall clock.
+    pub fn now(&self) -> Timestamp {
+        self.0.shared.clock.now()
+    }
+
+    /// Asks for room for a decoded body of so many bytes.
+    pub fn admit(&self, bytes: usize) -> Result<Permit, Refusal> {
+        self.0.shared.gate.admit(bytes)
+    }
+
+    /// Begins a batch that is received now.
+    pub fn batch(&self, tenant: &TenantId) -> BatchBuilder {
+        self.0.batches.start(tenant, self.now())
+    }
+
+    /// Hands a batch to the writer. The answer comes once it is durable; if the engine fails before, the sender is
+    /// dropped, and whether the batch counts is unknown until a retry.
+    pub fn submit(&self, batch: Batch, permit: Permit) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.0.requests.try_send(Message::Batch(Box::new(batch), (reply, permit))).map_err(|error| match error {
+            TrySendError::Full(_) => Refusal::Overloaded,
+            TrySendError::Disconnected(_) => Refusal::Stopping,
+        })?;
+        Ok(answer)
+    }
+
+    pub fn view(&self) -> View {
+        self.0.view.clone()
+    }
+
+    pub fn health(&self) -> Health {
+        let failure = self.0.shared.failure().borrow().clone();
+        let reason = match failure {
+            Some(failure) => Some(failure.to_string()),
+            None => self.0.shared.gate.admit(0).err().map(|refusal| refusal.to_string()),
+        };
+        Health {
+            ready: reason.is_none(),
+            reason,
+            durable: *self.0.shared.durable().borrow(),
+            indexed: self.0.batches.index_position(),
+            queue_bytes: self.0.shared.gate.bytes(),
+        }
+    }
+
+    /// Resolves to something once the engine has failed; then the process must end.
+    pub fn failure(&self) -> watch::Receiver<Option<Failure>> {
+        self.0.shared.failure()
+    }
+
+    /// Lets nothing in from now on.
+    pub fn close(&self) {
+        self.0.shared.gate.stop();
+    }
+
+    /// Finishes what has arrived, brings the store up to date and ends the threads. Blocks.
+    pub fn stop(&self) {
+        self.close();
+        let Some(threads) = self.0.threads.lock().take() else { return };
+        // The writer is gone already if the engine has failed.
+        let _ = self.0.requests.send(Message::Stop);
+        threads.join();
+    }
+}
+
+/// The meters that a store knows, in the order of their numbers.
+pub fn recorded_meters(store: &dyn Store) -> Result<Vec<Definition>, LoadError> {
+    State::load_definitions(store)
+}

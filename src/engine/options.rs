@@ -1,0 +1,38 @@
+//! What the engine lets its owner choose.
+
+use crate::model::Duration;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// An event older than this, measured at its receipt, is `too_late`.
+    pub accept_past: Duration,
+    /// An event further ahead than this, measured at its receipt, is `too_early`.
+    pub accept_future: Duration,
+    /// How long an accepted id is remembered, from its receipt.
+    pub dedupe_retention: Duration,
+    /// Decoded bodies between arrival and answer, in bytes; past it ingest is refused as overloaded.
+    pub queue_bytes: usize,
+    /// Counters in memory: one per meter, customer, dimensions and window.
+    pub open_counters_max: u64,
+    /// Free bytes on the file system below which ingest is refused as disk-full.
+    pub disk_reserve_bytes: u64,
+    /// How long state may be ahead of the store before it is handed over.
+    pub commit_interval: Duration,
+    /// How long the store may be ahead of what it would have after a crash.
+    pub persist_interval: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            accept_past: Duration::from_secs(32 * 86_400),
+            accept_future: Duration::from_secs(300),
+            dedupe_retention: Duration::from_secs(36 * 86_400),
+            queue_bytes: 64 << 20,
+            open_counters_max: 5_000_000,
+            disk_reserve_bytes: 512 << 20,
+            commit_interval: Duration::from_secs(1),
+            persist_interval: Duration::from_secs(5),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! `POST /v1/events`: bytes to a batch, outcomes to an answer.
+//!
+//! | step | file |
+//! | --- | --- |
+//! | media type, encoding | `content` |
+//! | decompress, within a limit | `decode` |
+//! | body to events | `framing` over `json` over `text` |
+//! | event to fields | `native`, `cloudevent`, checked by `rejection`, times by `instant` |
+//! | fields to values per meter, fingerprint | `feed`, `fingerprint`, put together in `reader`, which hands them to a `sink` |
+//! | outcomes to JSON | `answer`, which names events by `ids` |
+//!
+//! 1. A body is parsed once, on the thread of its connection, borrowing from the received bytes.
+//! 2. Either the body is readable and every event has an outcome, or nothing of it was taken.
+
+mod answer;
+mod cloudevent;
+mod content;
+mod decode;
+mod feed;
+mod fingerprint;
+mod framing;
+mod ids;
+mod instant;
+mod json;
+mod native;
+mod reader;
+mod rejection;
+mod sink;
+mod text;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{Request, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use bytes::Bytes;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::oneshot;
+
+pub use framing::FramingError;
+
+use crate::engine::{Answer, Batch, BatchError, Permit};
+use crate::http::body::{self, Room};
+use crate::http::ingest::content::Encoding;
+use crate::http::ingest::framing::Form;
+use crate::http::ingest::ids::Ids;
+use crate::http::ingest::reader::Limits;
+use crate::http::instruments::Tally;
+use crate::http::params::Params;
+use crate::http::problem::Problem;
+use crate::http::routes::App;
+
+/// Bodies from this length on are parsed where blocking is allowed, so that they do not hold up other connections.
+const BLOCKING_BYTES_MIN: usize = 32 << 10;
+
+/// Takes events; answers once every one that was taken is durable.
+pub async fn post_events(
+    State(app): State<Arc<App>>,
+    mut params: Params,
+    request: Request,
+) -> Result<Response, Problem> {
+    let all_results = take_results(&mut params)?;
+    params.finish()?;
+    let (parts, body) = request.into_parts();
+    let (form, encoding) = (content::form(&parts.headers)?, content::encoding(&parts.headers)?);
+    let (body, mut room) = receive(&app, &parts.headers, body).await?;
+    let arrived = Instant::now();
+    let (body, batch, ids) = blocking(body.len(), || prepare(&app, body, encoding, form, &mut room))?;
+    let (permit, grown) = room.into_permits();
+    let answered = app.engine.submit(batch, permit)?;
+    let (answer, tally) =
+        tokio::spawn(settle(app.clone(), answered, grown, arrived)).await.map_err(|_| Problem::EngineFailed)??;
+    let text = std::str::from_utf8(&body).unwrap_or_default();
+    Ok(answer::render(&answer, &tally, &ids, text, all_results))
+}
+
+/// Waits for the answer and records it, also when the client has gone away: what it sent counts all the same.
+async fn settle(
+    app: Arc<App>,
+    answered: oneshot::Receiver<Answer>,
+    grown: Vec<Permit>,
+    arrived: Instant,
+) -> Result<(Answer, Tally), Problem> {
+    let answer = answered.await.map_err(|_| Problem::EngineFailed)?;
+    drop(grown);
+    let tally = Tally::of(&answer);
+    app.instruments.record(&tally, arrived.elapsed());
+    Ok((answer, tally))
+}
+
+fn take_results(params: &mut Params) -> Result<bool, Problem> {
+    match params.take("results")?.as_deref() {
+        None => Ok(false),
+        Some("all") => Ok(true),
+        Some(_) => Err(Problem::parameter("results", "parameter \"results\" can only be \"all\"")),
+    }
+}
+
+async fn receive<'e>(app: &'e App, headers: &HeaderMap, body: axum::body::Body) -> Result<(Bytes, Room<'e>), Problem> {
+    let limit = app.options.max_body_bytes;
+    let declared = body::declared_length(headers, limit)?;
+    let mut room = Room::new(&app.engine, declared.unwrap_or(0))?;
+    let body = body::collect(body, declared, limit, app.options.body_timeout.to_std(), &mut room).await?;
+    Ok((body, room))
+}
+
+/// Decompresses, parses and looks up: everything that costs CPU or may read the disk.
+fn prepare(
+    app: &App,
+    body: Bytes,
+    encoding: Encoding,
+    form: Form,
+    room: &mut Room<'_>,
+) -> Result<(Bytes, Batch, Ids), Problem> {
+    let body = decode::decode(body, encoding, app.options.max_decoded_body_bytes, room)?;
+    let mut builder = app.engine.batch(&app.tenant);
+    let limits =
+        Limits { events_max: app.options.max_events_per_request, require_timestamp: app.options.require_timestamp };
+    let ids = reader::read(framing::utf8(&body)?, form, limits, &mut builder)?;
+    let batch = builder.finish().map_err(refused_batch)?;
+    Ok((body, batch, ids))
+}
+
+fn refused_batch(error: BatchError) -> Problem {
+    match error {
+        BatchError::TooLarge { .. } => Problem::BatchTooLarge(error.to_string()),
+        BatchError::Store(_) => {
+            tracing::error!(%error, "the index of ids cannot be read");
+            Problem::EngineFailed
+        }
+    }
+}
+
+/// Runs `work` here, telling the runtime beforehand if it may take long.
+fn blocking<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    let can_block = Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if bytes >= BLOCKING_BYTES_MIN && can_block { tokio::task::block_in_place(work) } else { work() }
+}

@@ -1,0 +1,221 @@
+//! Every error a client can get: one place that maps them to statuses, written as RFC 9457 problem details.
+//!
+//! Body: `{"type":"about:blank","title","status","detail"}`, and where it applies `parameter` (the query parameter at
+//! fault), `offset` and `line` (where an unreadable body stops making sense), `limit`.
+
+use axum::body::Body;
+use axum::http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
+use axum::response::IntoResponse;
+use serde::Serialize;
+
+use crate::engine::Refusal;
+use crate::http::ingest::FramingError;
+use crate::metrics::INGEST_REFUSED;
+
+/// Seconds after which a client that was turned away may try again.
+const RETRY_AFTER_SECS: &str = "1";
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    #[error("{0}")]
+    BadRequest(&'static str),
+    #[error("{detail}")]
+    Parameter { name: String, detail: String },
+    #[error("the path holds percent-encoded bytes that are not UTF-8")]
+    Path,
+    #[error("nothing is served at this path")]
+    NoRoute,
+    #[error("this path does not take this method")]
+    NoMethod,
+    #[error("there is no meter {0:?}")]
+    UnknownMeter(String),
+    #[error("{0}")]
+    Unreadable(FramingError),
+    #[error("the body cannot be decompressed: {0}")]
+    Undecodable(String),
+    #[error("the body broke off")]
+    BodyBroken,
+    #[error("the body took longer than {seconds} s to arrive")]
+    BodyTimeout { seconds: u64 },
+    #[error("the body is longer than {limit} bytes")]
+    BodyTooLong { limit: usize },
+    #[error("the decompressed body is longer than {limit} bytes")]
+    DecodedTooLong { limit: usize },
+    #[error("the request holds more than {limit} events")]
+    TooManyEvents { limit: usize },
+    #[error("{0}")]
+    BatchTooLarge(String),
+    #[error("{0}")]
+    ContentType(String),
+    #[error("content encoding {0:?} is not supported: send gzip, zstd or none")]
+    ContentEncoding(String),
+    #[error("the total leaves the range of about ±1.7e26: ask for shorter windows or group by customer")]
+    TotalOverflow,
+    #[error("{}", refusal_text(*.0))]
+    Refused(Refusal),
+    #[error("not ready: {0}")]
+    NotReady(String),
+    #[error("the daemon failed and is going down; whether the events counted is unknown, a retry is safe")]
+    EngineFailed,
+}
+
+fn refusal_text(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::Overloaded => "more events are waiting than the daemon may hold; nothing of this request was taken",
+        Refusal::Stopping => "the daemon is stopping; nothing of this request was taken",
+        Refusal::DiskFull => "the data directory's disk is nearly full; nothing of this request was taken",
+    }
+}
+
+impl Problem {
+    pub fn parameter(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Problem::Parameter { name: name.into(), detail: detail.into() }
+    }
+
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Problem::BadRequest(_) | Problem::Parameter { .. } | Problem::Path => StatusCode::BAD_REQUEST,
+            Problem::Unreadable(_) | Problem::Undecodable(_) | Problem::BodyBroken => StatusCode::BAD_REQUEST,
+            Problem::NoRoute | Problem::UnknownMeter(_) => StatusCode::NOT_FOUND,
+            Problem::NoMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Problem::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
+            Problem::BodyTooLong { .. }
+            | Problem::DecodedTooLong { .. }
+            | Problem::TooManyEvents { .. }
+            | Problem::BatchTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Problem::ContentType(_) | Problem::ContentEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Problem::TotalOverflow => StatusCode::UNPROCESSABLE_ENTITY,
+            Problem::Refused(Refusal::Overloaded | Refusal::Stopping) => StatusCode::SERVICE_UNAVAILABLE,
+            Problem::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Problem::Refused(Refusal::DiskFull) => StatusCode::INSUFFICIENT_STORAGE,
+            Problem::EngineFailed => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// True if the rest of the request is not read, so that the connection cannot be used again.
+    fn closes(&self) -> bool {
+        matches!(self, Problem::BodyTimeout { .. } | Problem::BodyBroken | Problem::BodyTooLong { .. })
+    }
+
+    fn details(&self) -> Details<'_> {
+        let status = self.status();
+        let mut details = Details {
+            kind: "about:blank",
+            title: status.canonical_reason().unwrap_or("Error"),
+            status: status.as_u16(),
+            detail: self.to_string(),
+            parameter: None,
+            offset: None,
+            line: None,
+            limit: None,
+        };
+        match self {
+            Problem::Parameter { name, .. } => details.parameter = Some(name),
+            Problem::Unreadable(error) => (details.offset, details.line) = (error.offset(), error.line()),
+            Problem::BodyTooLong { limit } | Problem::DecodedTooLong { limit } | Problem::TooManyEvents { limit } => {
+                details.limit = Some(*limit);
+            }
+            _ => {}
+        }
+        details
+    }
+}
+
+#[derive(Serialize)]
+struct Details<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<usize>,
+}
+
+impl From<FramingError> for Problem {
+    fn from(error: FramingError) -> Self {
+        match error {
+            FramingError::TooManyEvents { limit } => Problem::TooManyEvents { limit },
+            error => Problem::Unreadable(error),
+        }
+    }
+}
+
+/// An ingest request is refused whole: counted by reason.
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let reason = match refusal {
+            Refusal::Overloaded => "overloaded",
+            Refusal::DiskFull => "disk_full",
+            Refusal::Stopping => "stopping",
+        };
+        metrics::counter!(INGEST_REFUSED, "reason" => reason).increment(1);
+        Problem::Refused(refusal)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response<Body> {
+        let status = self.status();
+        let body = serde_json::to_vec(&self.details()).unwrap_or_default();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        let mut set = |name: HeaderName, value: &'static str| {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        };
+        set(CONTENT_TYPE, PROBLEM_JSON);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            set(RETRY_AFTER, RETRY_AFTER_SECS);
+        }
+        if matches!(self, Problem::ContentEncoding(_)) {
+            set(ACCEPT_ENCODING, "gzip, zstd");
+        }
+        if self.closes() {
+            set(CONNECTION, "close");
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::ingest::FramingError;
+
+    #[tokio::test]
+    async fn problems_carry_exactly_the_problem_content_type_and_where_the_fault_is() {
+        let response = Problem::from(FramingError::NotUtf8 { offset: 7 }).into_response();
+        assert_eq!(response.status(), 400);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        let body = axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let expected = serde_json::json!({
+            "type": "about:blank", "title": "Bad Request", "status": 400, "detail": "byte 7 is not UTF-8", "offset": 7,
+        });
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn retry_after_goes_with_503_only() {
+        for (problem, status, retries) in [
+            (Problem::Refused(Refusal::Overloaded), 503, true),
+            (Problem::Refused(Refusal::Stopping), 503, true),
+            (Problem::Refused(Refusal::DiskFull), 507, false),
+            (Problem::EngineFailed, 500, false),
+            (Problem::BodyTimeout { seconds: 30 }, 408, false),
+            (Problem::NoMethod, 405, false),
+        ] {
+            let response = problem.into_response();
+            assert_eq!(response.status(), status);
+            assert_eq!(response.headers().contains_key(RETRY_AFTER), retries, "{status}");
+        }
+    }
+}

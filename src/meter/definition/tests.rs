@@ -1,0 +1,114 @@
+use super::*;
+
+const GOLDEN: &str = concat!(
+    r#"{"slug":"tokens_in","event_type":"llm.completion","aggregation":"sum","value":"$.context_tokens","#,
+    r#""dimensions":{"model":"$.model","region":"$['cloud.region']"},"window":"1h","time_zone":"Europe/Berlin","#,
+    r#""grace_ms":5400000,"late":"adjust","allow_negative":false,"unique_members_max":100000,"approximate":false}"#
+);
+
+fn golden() -> Definition {
+    Definition {
+        slug: "tokens_in".to_owned(),
+        event_type: "llm.completion".to_owned(),
+        aggregation: Aggregation::Sum,
+        value: Some("$.context_tokens".parse().unwrap()),
+        dimensions: vec![
+            ("model".to_owned(), "$.model".parse().unwrap()),
+            ("region".to_owned(), "$['cloud.region']".parse().unwrap()),
+        ],
+        window: "1h".parse().unwrap(),
+        time_zone: "Europe/Berlin".to_owned(),
+        grace: Duration::from_secs(5_400),
+        late: Late::Adjust,
+        allow_negative: false,
+        unique_members_max: UNIQUE_MEMBERS_DEFAULT,
+        approximate: false,
+    }
+}
+
+#[test]
+fn writes_and_reads_the_golden_json() {
+    assert_eq!(serde_json::to_string(&golden()).unwrap(), GOLDEN);
+    assert_eq!(serde_json::from_str::<Definition>(GOLDEN).unwrap(), golden());
+    let native = Definition { value: None, dimensions: vec![], ..golden() };
+    let text = serde_json::to_string(&native).unwrap();
+    assert!(text.contains(r#""value":null,"dimensions":{},"#), "{text}");
+    assert_eq!(serde_json::from_str::<Definition>(&text).unwrap(), native);
+}
+
+#[test]
+fn every_name_in_json_is_the_one_in_the_config() {
+    for aggregation in Aggregation::ALL {
+        assert_eq!(serde_json::to_value(aggregation).unwrap(), aggregation.as_str());
+    }
+    assert_eq!(serde_json::to_value(Late::Reject).unwrap(), "reject");
+}
+
+#[test]
+fn refuses_json_with_a_field_unknown_missing_or_wrong() {
+    for (from, to) in [
+        (r#""slug""#, r#""slug2":1,"slug""#),
+        (r#""late":"adjust","#, ""),
+        (r#""window":"1h""#, r#""window":"7h""#),
+        (r#""$.model""#, r#""model""#),
+        (r#""sum""#, r#""median""#),
+        ("5400000", "-1"),
+    ] {
+        let text = GOLDEN.replace(from, to);
+        assert_ne!(text, GOLDEN);
+        assert!(serde_json::from_str::<Definition>(&text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn frozen_fields_are_named_and_the_rest_may_change() {
+    let may_change = Definition {
+        event_type: "other".to_owned(),
+        grace: Duration::ZERO,
+        late: Late::Reject,
+        allow_negative: true,
+        unique_members_max: 5,
+        approximate: true,
+        time_zone: "europe/berlin".to_owned(),
+        ..golden()
+    };
+    assert_eq!(golden().frozen_difference(&may_change), []);
+    let all = Definition {
+        aggregation: Aggregation::Max,
+        value: None,
+        window: WindowLength::Day,
+        dimensions: vec![],
+        time_zone: "UTC".to_owned(),
+        ..golden()
+    };
+    let names: Vec<_> = golden().frozen_difference(&all).into_iter().map(FrozenField::as_str).collect();
+    assert_eq!(names, ["aggregation", "value", "window", "dimensions", "time_zone"]);
+}
+
+#[test]
+fn validation_names_what_cannot_be_used() {
+    assert_eq!(golden().validate(), Ok(()));
+    let path: Path = "$.a".parse().unwrap();
+    let dimensions = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), path.clone())).collect::<Vec<_>>();
+    let many: Vec<String> = (10..=10 + DIMENSIONS_MAX).map(|n| n.to_string()).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let name = |field| DefinitionError::Name { field };
+    for (definition, error) in [
+        (Definition { slug: String::new(), ..golden() }, name("slug")),
+        (Definition { event_type: "a\nb".to_owned(), ..golden() }, name("event_type")),
+        (Definition { slug: "x".repeat(257), ..golden() }, name("slug")),
+        (Definition { dimensions: dimensions(&[""]), ..golden() }, name("a dimension's name")),
+        (Definition { dimensions: dimensions(&["b", "a"]), ..golden() }, DefinitionError::UnsortedDimensions),
+        (Definition { dimensions: dimensions(&["a", "a"]), ..golden() }, DefinitionError::UnsortedDimensions),
+        (Definition { dimensions: dimensions(&many), ..golden() }, DefinitionError::TooManyDimensions),
+        (
+            Definition { time_zone: "Mars/Olympus".to_owned(), ..golden() },
+            UnknownZone("Mars/Olympus".to_owned()).into(),
+        ),
+        (Definition { aggregation: Aggregation::Unique, value: None, ..golden() }, DefinitionError::UniqueWithoutValue),
+        (Definition { unique_members_max: 0, ..golden() }, DefinitionError::UniqueMembersMax),
+        (Definition { unique_members_max: UNIQUE_MEMBERS_MAX + 1, ..golden() }, DefinitionError::UniqueMembersMax),
+    ] {
+        assert_eq!(definition.validate(), Err(error));
+    }
+}

@@ -1,0 +1,56 @@
+//! Every metric's name, unit and help in one place. Recording is the one global that is allowed.
+//!
+//! Names follow Prometheus: prefix `meterd_`, base units, `_total` for counters. Labels are bounded: never a customer.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+pub const BUILD_INFO: &str = "meterd_build_info";
+pub const EVENTS_RECEIVED: &str = "meterd_events_received_total";
+pub const EVENTS: &str = "meterd_events_total";
+pub const EVENTS_REJECTED: &str = "meterd_events_rejected_total";
+pub const ACK_SECONDS: &str = "meterd_ack_seconds";
+pub const HTTP_REQUESTS: &str = "meterd_http_requests_total";
+pub const HTTP_CONNECTIONS: &str = "meterd_http_connections";
+pub const HTTP_CONNECTIONS_REFUSED: &str = "meterd_http_connections_refused_total";
+pub const INGEST_REFUSED: &str = "meterd_ingest_refused_total";
+pub const QUEUE_BYTES: &str = "meterd_queue_bytes";
+pub const GROUP_EVENTS: &str = "meterd_group_events";
+pub const JOURNAL_BYTES: &str = "meterd_journal_bytes_total";
+pub const JOURNAL_SYNC_SECONDS: &str = "meterd_journal_sync_seconds";
+pub const STORE_COMMIT_SECONDS: &str = "meterd_store_commit_seconds";
+pub const STORE_POSITION: &str = "meterd_store_position";
+pub const STORE_PERSISTED: &str = "meterd_store_persisted_position";
+pub const DURABLE_SEQ: &str = "meterd_durable_seq";
+pub const INDEX_LOOKUPS: &str = "meterd_index_lookups_total";
+pub const INDEX_FALSE_POSITIVES: &str = "meterd_index_false_positives_total";
+pub const INDEX_RECHECKS: &str = "meterd_index_rechecks_total";
+pub const OPEN_COUNTERS: &str = "meterd_open_counters";
+pub const CLOCK_STEPS: &str = "meterd_clock_steps_total";
+pub const DISK_AVAILABLE_BYTES: &str = "meterd_disk_available_bytes";
+
+/// Registers unit and help of every metric; called once the recorder is installed.
+pub fn describe() {
+    describe_gauge!(BUILD_INFO, "Always 1; the labels name the version that runs.");
+    describe_counter!(EVENTS_RECEIVED, "Events that arrived in a readable body.");
+    describe_counter!(EVENTS, "Events by outcome: accepted, duplicate, conflict, rejected, capped.");
+    describe_counter!(EVENTS_REJECTED, "Rejected events by code.");
+    describe_histogram!(ACK_SECONDS, Unit::Seconds, "From a whole body to a durable answer.");
+    describe_counter!(HTTP_REQUESTS, "Requests by route, method and status.");
+    describe_gauge!(HTTP_CONNECTIONS, "Open connections.");
+    describe_counter!(HTTP_CONNECTIONS_REFUSED, "Connections closed at the connection limit.");
+    describe_counter!(INGEST_REFUSED, "Ingest requests refused whole, by reason: overloaded, disk_full, stopping.");
+    describe_gauge!(QUEUE_BYTES, Unit::Bytes, "Decoded bodies between arrival and answer.");
+    describe_histogram!(GROUP_EVENTS, "Records in one group commit.");
+    describe_counter!(JOURNAL_BYTES, Unit::Bytes, "Bytes appended to the journal.");
+    describe_histogram!(JOURNAL_SYNC_SECONDS, Unit::Seconds, "One fdatasync of the journal.");
+    describe_histogram!(STORE_COMMIT_SECONDS, Unit::Seconds, "One commit of rows and ids to the store.");
+    describe_gauge!(STORE_POSITION, "The newest record the store has applied.");
+    describe_gauge!(STORE_PERSISTED, "The newest record the store would have after a crash.");
+    describe_gauge!(DURABLE_SEQ, "The newest record known to be durable in the journal.");
+    describe_counter!(INDEX_LOOKUPS, "Ids that the filter could not rule out and that were looked up in the index.");
+    describe_counter!(INDEX_FALSE_POSITIVES, "Looked-up ids that the index did not hold.");
+    describe_counter!(INDEX_RECHECKS, "Batches looked up again by the writer because they waited too long.");
+    describe_gauge!(OPEN_COUNTERS, "Counters in memory: one per meter, customer, dimensions and window.");
+    describe_counter!(CLOCK_STEPS, "Times the wall clock was seen to step back.");
+    describe_gauge!(DISK_AVAILABLE_BYTES, Unit::Bytes, "Free space of the data directory's file system.");
+}

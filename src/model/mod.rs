@@ -1,0 +1,13 @@
+//! The words of the trade, valid by type: ids, quantities, times, outcomes.
+//!
+//! Nothing here does I/O, reads a clock or knows another folder.
+
+pub mod id;
+pub mod outcome;
+pub mod quantity;
+pub mod time;
+
+pub use id::{CustomerName, EventKey, Fingerprint, IdEntry, Incarnation, MeterId, Seq, TenantId};
+pub use outcome::{Code, Outcome};
+pub use quantity::{Quantity, QuantityError};
+pub use time::{Duration, Timestamp, TimestampError, Window};

@@ -1,0 +1,74 @@
+//! What became of an event: one outcome each, with a code when it was not simply taken.
+
+use crate::model::Seq;
+
+/// The answer for one event of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Counted, as this record.
+    Accepted(Seq),
+    /// The same event was accepted before, as this record.
+    Duplicate(Seq),
+    /// The id was accepted before with another payload, as this record. The first one stands.
+    Conflict(Seq),
+    Rejected(Code, Box<str>),
+}
+
+impl Outcome {
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Outcome::Accepted(_) => "accepted",
+            Outcome::Duplicate(_) => "duplicate",
+            Outcome::Conflict(_) => "conflict",
+            Outcome::Rejected(..) => "rejected",
+        }
+    }
+}
+
+/// Why an event was not taken: stable names that clients may match on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    MissingField,
+    InvalidField,
+    UnknownMeter,
+    InvalidQuantity,
+    QuantityOverflow,
+    InvalidTimestamp,
+    TooLate,
+    TooEarly,
+    CounterLimit,
+    UniqueLimit,
+    IdConflict,
+}
+
+impl Code {
+    pub const ALL: [Code; 11] = [
+        Code::MissingField,
+        Code::InvalidField,
+        Code::UnknownMeter,
+        Code::InvalidQuantity,
+        Code::QuantityOverflow,
+        Code::InvalidTimestamp,
+        Code::TooLate,
+        Code::TooEarly,
+        Code::CounterLimit,
+        Code::UniqueLimit,
+        Code::IdConflict,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Code::MissingField => "missing_field",
+            Code::InvalidField => "invalid_field",
+            Code::UnknownMeter => "unknown_meter",
+            Code::InvalidQuantity => "invalid_quantity",
+            Code::QuantityOverflow => "quantity_overflow",
+            Code::InvalidTimestamp => "invalid_timestamp",
+            Code::TooLate => "too_late",
+            Code::TooEarly => "too_early",
+            Code::CounterLimit => "counter_limit",
+            Code::UniqueLimit => "unique_limit",
+            Code::IdConflict => "id_conflict",
+        }
+    }
+}

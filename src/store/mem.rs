@@ -1,0 +1,292 @@
+//! The store in memory, for simulation: the same answers, and the same losses in a crash.
+//!
+//! | state | lost by `crash` |
+//! | --- | --- |
+//! | rows and position up to the last `persist` | no |
+//! | ids of a bulk commit (`bulk_ids_min` or more) | no: a sorted file is durable at once |
+//! | rows, position and other ids after the last `persist` | yes, or only from a later commit on (`crash_keeping`) |
+//!
+//! 1. `crash_keeping(n)` keeps the first `n` commits since the last `persist` whole: RocksDB may flush by itself, at
+//!    any time, but only to a boundary between commits.
+//! 2. Deterministic: no clock, no randomness, ordered maps.
+
+use std::collections::BTreeMap;
+
+use parking_lot::RwLock;
+
+use super::codec::{FORMAT_VERSION, META_FORMAT_VERSION, META_POSITION, encode_format_version, encode_position};
+use super::{BULK_IDS_MIN, Commit, RowVisitor, Store, StoreError, StoreStats, Table};
+use crate::model::{EventKey, IdEntry, Seq};
+
+/// A store that lives as long as the process; give it to `Arc` to share it.
+pub struct MemStore {
+    inner: RwLock<Inner>,
+    bulk_ids_min: usize,
+}
+
+struct Inner {
+    applied: State,
+    persisted: State,
+    /// What came after `persisted`, in order.
+    unpersisted: Vec<Commit>,
+    horizon: Seq,
+}
+
+#[derive(Clone, Default)]
+struct State {
+    position: Seq,
+    rows: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
+    ids: BTreeMap<EventKey, IdEntry>,
+}
+
+impl State {
+    fn insert_id(&mut self, key: EventKey, entry: IdEntry) {
+        self.ids.insert(key, entry);
+    }
+
+    fn apply(&mut self, commit: &Commit) {
+        let mut ids = commit.ids.clone();
+        ids.sort_by_key(|(_, entry)| entry.seq);
+        for (key, entry) in ids {
+            self.insert_id(key, entry);
+        }
+        for row in commit.rows.iter() {
+            let key = (row.table, row.key.to_vec());
+            match row.value {
+                Some(value) => self.rows.insert(key, value.to_vec()),
+                None => self.rows.remove(&key),
+            };
+        }
+        self.set_position(commit.position);
+    }
+
+    fn set_position(&mut self, position: Seq) {
+        self.position = position;
+        self.rows.insert((Table::Meta, META_POSITION.to_vec()), encode_position(position).to_vec());
+    }
+}
+
+impl Default for MemStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl MemStore {
+    pub fn new() -> Self {
+        Self::with_bulk_ids_min(BULK_IDS_MIN)
+    }
+
+    /// A small `bulk_ids_min` makes ids run ahead of the position often.
+    pub fn with_bulk_ids_min(bulk_ids_min: usize) -> Self {
+        let mut state = State::default();
+        let version = encode_format_version(FORMAT_VERSION).to_vec();
+        state.rows.insert((Table::Meta, META_FORMAT_VERSION.to_vec()), version);
+        state.set_position(Seq::ZERO);
+        Self::from_state(state, bulk_ids_min)
+    }
+
+    fn from_state(state: State, bulk_ids_min: usize) -> Self {
+        let inner = Inner { applied: state.clone(), persisted: state, unpersisted: Vec::new(), horizon: Seq::ZERO };
+        Self { inner: RwLock::new(inner), bulk_ids_min }
+    }
+
+    /// The store as found after a crash now: what was persisted, and the ids of bulk commits.
+    #[must_use]
+    pub fn crash(&self) -> MemStore {
+        self.crash_keeping(0)
+    }
+
+    /// The same, had the store flushed by itself after the first `commits` of those since the last `persist`.
+    #[must_use]
+    pub fn crash_keeping(&self, commits: usize) -> MemStore {
+        let inner = self.inner.read();
+        let mut state = inner.persisted.clone();
+        for (index, commit) in inner.unpersisted.iter().enumerate() {
+            if index < commits {
+                state.apply(commit);
+            } else if self.is_bulk(commit) {
+                self.apply_ids(&mut state, commit);
+            }
+        }
+        Self::from_state(state, self.bulk_ids_min)
+    }
+
+    /// How many commits came since the last `persist`: the bound for `crash_keeping`.
+    pub fn unpersisted_commits(&self) -> usize {
+        self.inner.read().unpersisted.len()
+    }
+
+    /// Runs only the first step of a commit, as if the process died between the sorted file and the rows.
+    /// Returns whether there was such a step.
+    pub fn commit_only_bulk_ids(&self, commit: &Commit) -> bool {
+        if !self.is_bulk(commit) {
+            return false;
+        }
+        let mut inner = self.inner.write();
+        let position = inner.applied.position;
+        self.apply_ids(&mut inner.applied, commit);
+        let ids = commit.ids.clone();
+        inner.unpersisted.push(Commit { position, ids, ..Commit::default() });
+        true
+    }
+
+    fn is_bulk(&self, commit: &Commit) -> bool {
+        !commit.ids.is_empty() && commit.ids.len() >= self.bulk_ids_min
+    }
+
+    fn apply_ids(&self, state: &mut State, commit: &Commit) {
+        let position = state.position;
+        state.apply(&Commit { position, ids: commit.ids.clone(), ..Commit::default() });
+    }
+}
+
+impl Store for MemStore {
+    fn position(&self) -> Seq {
+        self.inner.read().applied.position
+    }
+
+    fn commit(&self, commit: &Commit) -> Result<(), StoreError> {
+        let mut inner = self.inner.write();
+        let applied = inner.applied.position;
+        if commit.position < applied {
+            return Err(StoreError::Backwards { wanted: commit.position, applied });
+        }
+        inner.applied.apply(commit);
+        inner.unpersisted.push(commit.clone());
+        Ok(())
+    }
+
+    fn persist(&self) -> Result<Seq, StoreError> {
+        let mut inner = self.inner.write();
+        let Inner { persisted, unpersisted, .. } = &mut *inner;
+        for commit in unpersisted.drain(..) {
+            persisted.apply(&commit);
+        }
+        Ok(persisted.position)
+    }
+
+    fn persisted(&self) -> Seq {
+        self.inner.read().persisted.position
+    }
+
+    fn lookup(&self, keys: &[EventKey], found: &mut Vec<Option<IdEntry>>) -> Result<(), StoreError> {
+        let inner = self.inner.read();
+        found.clear();
+        found.extend(keys.iter().map(|key| {
+            let entry = inner.applied.ids.get(key).copied();
+            entry.filter(|entry| entry.seq >= inner.horizon)
+        }));
+        Ok(())
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.inner.read().applied.rows.get(&(table, key.to_vec())).cloned())
+    }
+
+    fn scan(&self, table: Table, prefix: &[u8], visit: &mut RowVisitor<'_>) -> Result<(), StoreError> {
+        let inner = self.inner.read();
+        let from = (table, prefix.to_vec());
+        for ((_, key), value) in
+            inner.applied.rows.range(from..).take_while(|((t, key), _)| *t == table && key.starts_with(prefix))
+        {
+            if visit(key, value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn scan_ids(&self, visit: &mut dyn FnMut(EventKey, IdEntry)) -> Result<(), StoreError> {
+        let inner = self.inner.read();
+        for (key, entry) in &inner.applied.ids {
+            if entry.seq >= inner.horizon {
+                visit(*key, *entry);
+            }
+        }
+        Ok(())
+    }
+
+    fn set_horizon(&self, horizon: Seq) {
+        let mut inner = self.inner.write();
+        inner.horizon = inner.horizon.max(horizon);
+    }
+
+    fn stats(&self) -> StoreStats {
+        StoreStats { ids_estimate: self.inner.read().applied.ids.len() as u64, ..StoreStats::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::conformance::{self, Bench, commit, key};
+
+    struct MemBench(MemStore);
+
+    impl Bench for MemBench {
+        fn new() -> Self {
+            Self(MemStore::with_bulk_ids_min(conformance::BULK_IDS_MIN))
+        }
+
+        fn store(&self) -> &dyn Store {
+            &self.0
+        }
+
+        fn crash(self) -> Self {
+            Self(self.0.crash())
+        }
+
+        fn reopen(self) -> Self {
+            self.0.persist().unwrap();
+            Self(self.0.crash())
+        }
+
+        fn compact(&self) {
+            let mut inner = self.0.inner.write();
+            let Inner { applied, persisted, horizon, .. } = &mut *inner;
+            applied.ids.retain(|_, entry| entry.seq >= *horizon);
+            persisted.ids.retain(|_, entry| entry.seq >= *horizon);
+        }
+    }
+
+    conformance::suite!(MemBench);
+
+    fn seqs(store: &MemStore, numbers: [u64; 3]) -> [bool; 3] {
+        let mut found = Vec::new();
+        store.lookup(&numbers.map(key), &mut found).unwrap();
+        [found[0].is_some(), found[1].is_some(), found[2].is_some()]
+    }
+
+    #[test]
+    fn a_crash_may_keep_any_number_of_whole_commits() {
+        let store = MemStore::with_bulk_ids_min(8);
+        store.commit(&commit(1, 2)).unwrap();
+        store.commit(&commit(3, 30)).unwrap();
+        store.commit(&commit(31, 32)).unwrap();
+        assert_eq!(store.unpersisted_commits(), 3);
+        for (kept, position, found) in [
+            (0, 0, [false, true, false]),
+            (1, 2, [true, true, false]),
+            (2, 30, [true, true, false]),
+            (3, 32, [true, true, true]),
+        ] {
+            let after = store.crash_keeping(kept);
+            assert_eq!((after.position(), after.persisted()), (Seq(position), Seq(position)));
+            assert_eq!(seqs(&after, [1, 3, 31]), found, "{kept} commits kept");
+        }
+    }
+
+    #[test]
+    fn a_crash_between_bulk_ids_and_rows_leaves_the_ids_alone() {
+        let store = MemStore::with_bulk_ids_min(8);
+        store.commit(&commit(1, 2)).unwrap();
+        store.persist().unwrap();
+        assert!(!store.commit_only_bulk_ids(&commit(3, 4)), "too few to be a file");
+        assert!(store.commit_only_bulk_ids(&commit(3, 30)));
+        let after = store.crash();
+        assert_eq!(after.position(), Seq(2));
+        assert_eq!(seqs(&after, [2, 3, 30]), [true, true, true]);
+        assert_eq!(after.get(Table::Counters, b"last").unwrap(), Some(2u64.to_le_bytes().to_vec()));
+    }
+}

@@ -1,0 +1,251 @@
+use std::fs;
+use std::path::Path;
+
+use rocksdb::{DB, WriteBatch};
+use tempfile::TempDir;
+
+use super::{DEDUPE, Options, RocksStore};
+use crate::model::Seq;
+use crate::store::conformance::{self, BULK_IDS_MIN, Bench, commit, key};
+use crate::store::{Commit, Store, StoreError, Table, codec};
+
+struct RocksBench {
+    directory: TempDir,
+    store: Option<RocksStore>,
+}
+
+fn options() -> Options {
+    Options { block_cache_bytes: 1 << 20, bulk_ids_min: BULK_IDS_MIN }
+}
+
+impl RocksBench {
+    fn open(directory: TempDir) -> Self {
+        let store = Some(RocksStore::open(directory.path(), &options()).unwrap());
+        Self { directory, store }
+    }
+
+    fn rocks(&self) -> &RocksStore {
+        self.store.as_ref().unwrap()
+    }
+}
+
+impl Bench for RocksBench {
+    fn new() -> Self {
+        Self::open(TempDir::new().unwrap())
+    }
+
+    fn store(&self) -> &dyn Store {
+        self.rocks()
+    }
+
+    /// The files as they are now, without a chance to flush: what `kill -9` leaves.
+    fn crash(self) -> Self {
+        let image = TempDir::new().unwrap();
+        copy(self.directory.path(), image.path());
+        Self::open(image)
+    }
+
+    fn reopen(mut self) -> Self {
+        drop(self.store.take());
+        Self::open(self.directory)
+    }
+
+    fn compact(&self) {
+        self.rocks().db.compact_range_cf(self.rocks().column_family(DEDUPE), None::<&[u8]>, None::<&[u8]>);
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir(&target).unwrap();
+            copy(&entry.path(), &target);
+        } else if entry.file_name() != "LOCK" {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+conformance::suite!(RocksBench);
+
+#[test]
+fn a_second_open_says_that_the_directory_is_locked() {
+    let bench = RocksBench::new();
+    let error = RocksStore::open(bench.directory.path(), &options()).map(|_| ()).unwrap_err();
+    assert!(matches!(&error, StoreError::Locked { path } if path == bench.directory.path()), "{error}");
+    let bench = bench.reopen();
+    assert_eq!(bench.store().position(), Seq::ZERO);
+}
+
+#[test]
+fn a_look_from_outside_sees_what_was_persisted_and_changes_nothing() {
+    let bench = RocksBench::new();
+    bench.store().commit(&commit(1, 40)).unwrap();
+    bench.store().persist().unwrap();
+    bench.store().commit(&commit(41, 44)).unwrap();
+    let files = || {
+        let names = fs::read_dir(bench.directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    };
+    let before = files();
+    let outside = RocksStore::open_read_only(bench.directory.path()).unwrap();
+    assert_eq!((outside.position(), outside.persisted()), (Seq(40), Seq(40)));
+    let mut found = Vec::new();
+    outside.lookup(&[key(40), key(41)], &mut found).unwrap();
+    assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false]);
+    assert!(matches!(outside.commit(&commit(41, 42)), Err(StoreError::ReadOnly)));
+    assert!(matches!(outside.persist(), Err(StoreError::ReadOnly)));
+    assert_eq!(files(), before);
+    // Files that compaction takes away stay readable for the one who holds them open.
+    bench.store().persist().unwrap();
+    bench.compact();
+    outside.lookup(&[key(1)], &mut found).unwrap();
+    assert!(found[0].is_some());
+}
+
+#[test]
+fn a_look_at_nothing_says_so_and_creates_nothing() {
+    let directory = TempDir::new().unwrap();
+    let nowhere = directory.path().join("store");
+    for path in [nowhere.as_path(), directory.path()] {
+        let error = RocksStore::open_read_only(path).map(|_| ()).unwrap_err();
+        assert!(matches!(error, StoreError::Missing { .. }), "{error}");
+    }
+    assert!(!nowhere.exists());
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_newer_format_is_refused_even_if_it_has_column_families_nobody_knows() {
+    let bench = RocksBench::new();
+    {
+        let meta = bench.rocks().table(Table::Meta);
+        let mut batch = WriteBatch::default();
+        batch.put_cf(meta, codec::META_FORMAT_VERSION, codec::encode_format_version(2));
+        bench.rocks().db.write_without_wal(batch).unwrap();
+    }
+    let directory = bench.directory;
+    drop(bench.store);
+    let refused = || {
+        for opened in [RocksStore::open(directory.path(), &options()), RocksStore::open_read_only(directory.path())] {
+            let error = opened.map(|_| ()).unwrap_err();
+            assert!(matches!(error, StoreError::NewerFormat { found: 2, supported: 1 }), "{error}");
+        }
+    };
+    refused();
+    let names = DB::list_cf(&rocksdb::Options::default(), directory.path()).unwrap();
+    let mut db = DB::open_cf(&rocksdb::Options::default(), directory.path(), names).unwrap();
+    db.create_cf("outbox", &rocksdb::Options::default()).unwrap();
+    drop(db);
+    refused();
+}
+
+#[test]
+fn leftovers_of_an_interrupted_bulk_commit_are_removed_but_not_those_of_a_running_one() {
+    let bench = RocksBench::new();
+    let leftover = bench.directory.path().join("bulk/17.sst");
+    fs::write(&leftover, b"half a file").unwrap();
+    assert!(RocksStore::open(bench.directory.path(), &options()).is_err());
+    assert!(leftover.exists());
+    let bench = bench.reopen();
+    assert!(!leftover.exists());
+    bench.store().commit(&commit(1, 100)).unwrap();
+    assert_eq!(fs::read_dir(bench.directory.path().join("bulk")).unwrap().count(), 0);
+}
+
+#[test]
+fn nothing_is_written_after_a_failed_commit() {
+    let bench = RocksBench::new();
+    bench.store().commit(&commit(1, 3)).unwrap();
+    let obstacle = bench.directory.path().join("bulk/1.sst");
+    fs::create_dir(&obstacle).unwrap();
+    for first in [4, 40, 41] {
+        let error = bench.store().commit(&commit(first, 60)).unwrap_err();
+        assert!(matches!(error, StoreError::Io { .. }), "{error}");
+    }
+    assert!(bench.store().persist().is_err());
+    assert_eq!(bench.store().position(), Seq(3));
+    fs::remove_dir(&obstacle).unwrap();
+    let bench = bench.crash();
+    assert_eq!(bench.store().position(), Seq::ZERO);
+    bench.store().commit(&commit(1, 60)).unwrap();
+    assert_eq!(bench.store().persist().unwrap(), Seq(60));
+}
+
+#[test]
+fn a_bulk_commit_over_ids_in_memory_puts_rows_and_position_on_disk_together() {
+    let bench = RocksBench::new();
+    bench.store().commit(&commit(1, 3)).unwrap();
+    bench.store().commit(&commit(4, 6)).unwrap();
+    assert_eq!(bench.rocks().read_persisted().unwrap(), Seq::ZERO);
+    bench.store().commit(&commit(7, 90)).unwrap();
+    assert_eq!(
+        bench.rocks().read_persisted().unwrap(),
+        Seq(6),
+        "the ingestion flushed every column family at one point"
+    );
+    let bench = bench.crash();
+    assert_eq!(bench.store().position(), Seq(6));
+    assert_eq!(bench.store().get(Table::Counters, b"last").unwrap(), Some(6u64.to_le_bytes().to_vec()));
+    let mut found = Vec::new();
+    bench.store().lookup(&[key(1), key(90)], &mut found).unwrap();
+    assert!(found.iter().all(Option::is_some), "ids ahead of the position, none behind");
+}
+
+#[test]
+fn a_bulk_commit_beside_rows_in_memory_flushes_nothing() {
+    let bench = RocksBench::new();
+    bench.store().commit(&commit(1, 90)).unwrap();
+    bench.store().commit(&commit(91, 180)).unwrap();
+    assert_eq!(bench.rocks().read_persisted().unwrap(), Seq::ZERO);
+    let stats = bench.store().stats();
+    assert_eq!((stats.id_runs, stats.ids_estimate), (2, 180));
+    assert!(stats.memtable_bytes > 0 && stats.file_bytes > 0);
+}
+
+#[test]
+fn a_full_memtable_flushes_all_column_families_at_one_point() {
+    let bench = RocksBench::new();
+    let value = vec![7; 1 << 20];
+    let mut position = 0;
+    while bench.rocks().read_persisted().unwrap() == Seq::ZERO {
+        position += 1;
+        assert!(position < 1_000, "no memtable ever got full");
+        let mut commit = Commit { position: Seq(position), ..commit(position, position) };
+        commit.rows.put(Table::Members, &position.to_be_bytes(), &value);
+        bench.store().commit(&commit).unwrap();
+    }
+    let bench = bench.crash();
+    let found = bench.store().position().0;
+    assert!((1..=position).contains(&found));
+    assert_eq!(bench.store().get(Table::Counters, b"last").unwrap(), Some(found.to_le_bytes().to_vec()));
+    assert!(bench.store().get(Table::Members, &found.to_be_bytes()).unwrap().is_some());
+    assert!(bench.store().get(Table::Members, &(found + 1).to_be_bytes()).unwrap().is_none());
+}
+
+#[test]
+fn damage_is_reported_as_corruption() {
+    let bench = RocksBench::new();
+    bench.store().commit(&commit(1, 500)).unwrap();
+    bench.store().persist().unwrap();
+    let directory = bench.directory;
+    drop(bench.store);
+    let tables = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+    for table in tables.filter(|path| path.extension().is_some_and(|extension| extension == "sst")) {
+        let mut bytes = fs::read(&table).unwrap();
+        bytes[20] ^= 1;
+        fs::write(&table, bytes).unwrap();
+    }
+    let opened = RocksStore::open(directory.path(), &options());
+    let error = match opened {
+        Err(error) => error,
+        Ok(store) => store.lookup(&[key(1), key(500)], &mut Vec::new()).unwrap_err(),
+    };
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+    fs::remove_file(directory.path().join("CURRENT")).unwrap();
+    let error = RocksStore::open_read_only(directory.path()).map(|_| ()).unwrap_err();
+    assert!(matches!(error, StoreError::Missing { .. }), "{error}");
+}
