@@ -1,5 +1,6 @@
 //! A daemon as a child process, for the commands that start one of their own, and a directory that goes with it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -22,9 +23,24 @@ const LOG_LINES_SHOWN: usize = 20;
 /// Where a daemon keeps everything, and where to write what it says.
 #[derive(Clone, Debug)]
 pub struct Place {
+    /// The program with whatever runs it: this one, or a tracer, its options, and this one.
+    pub program: Vec<OsString>,
     pub config: PathBuf,
     pub data_dir: PathBuf,
     pub log: PathBuf,
+}
+
+impl Place {
+    /// `meterd run` there, with nothing to read and what it says added to the log.
+    pub fn command(&self, listen: &str) -> anyhow::Result<Command> {
+        let (program, arguments) = self.program.split_first().context("no program to start")?;
+        let log = fs::OpenOptions::new().create(true).append(true).open(&self.log);
+        let log = log.with_context(|| format!("cannot write {}", self.log.display()))?;
+        let mut command = Command::new(program);
+        command.args(arguments).arg("run").arg("--config").arg(&self.config).arg("--data-dir").arg(&self.data_dir);
+        command.args(["--listen", listen]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        Ok(command)
+    }
 }
 
 /// A running daemon. Killed when dropped.
@@ -36,30 +52,28 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts this very program as `run`, waits for the line with its address, then until it is ready. `listen` is an
+    /// Starts the place's program as `run`, waits for the line with its address, then until it is ready. `listen` is an
     /// address; port 0 lets the system pick one.
     pub fn start(place: &Place, listen: &str) -> anyhow::Result<Self> {
         let started = Instant::now();
-        let program = std::env::current_exe().context("cannot tell which program this is")?;
-        let log = fs::OpenOptions::new().create(true).append(true).open(&place.log);
-        let log = log.with_context(|| format!("cannot write {}", place.log.display()))?;
-        let mut command = Command::new(&program);
-        command.arg("run").arg("--config").arg(&place.config).arg("--data-dir").arg(&place.data_dir);
-        command.args(["--listen", listen]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
-        let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
-        let address = child.stdout.take().context("no pipe to the daemon").and_then(first_address);
-        let address = match address {
-            Ok(address) => address,
-            Err(error) => {
-                let _ = child.kill();
-                let status = child.wait()?;
-                return Err(error.context(format!("the daemon did not start ({status}):\n{}", tail(&place.log))));
-            }
-        };
-        let mut daemon = Self { child, address, ready_after: Duration::ZERO };
+        let mut daemon = Self::spawn(place, listen)?;
         daemon.wait_until_ready(place)?;
         daemon.ready_after = started.elapsed();
         Ok(daemon)
+    }
+
+    /// As `start`, but ready or not.
+    pub fn spawn(place: &Place, listen: &str) -> anyhow::Result<Self> {
+        let mut child = place.command(listen)?.spawn().with_context(|| format!("cannot start {:?}", place.program))?;
+        let address = child.stdout.take().context("no pipe to the daemon").and_then(first_address);
+        match address {
+            Ok(address) => Ok(Self { child, address, ready_after: Duration::ZERO }),
+            Err(error) => {
+                let _ = child.kill();
+                let status = child.wait()?;
+                Err(error.context(format!("the daemon did not start ({status}):\n{}", tail(&place.log))))
+            }
+        }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -85,13 +99,20 @@ impl Daemon {
     pub fn stop(mut self) -> anyhow::Result<()> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("a process id")?;
         kill_process(pid, Signal::TERM).context("cannot signal the daemon")?;
-        let deadline = Instant::now() + STOP_MAX;
+        match self.wait(STOP_MAX)? {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => bail!("the daemon stopped with {}", describe(status)),
+            None => bail!("the daemon did not stop within {} s", STOP_MAX.as_secs()),
+        }
+    }
+
+    /// Waits for the process to end by itself, for so long at most.
+    pub fn wait(&mut self, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
+        let deadline = Instant::now() + limit;
         loop {
             match self.child.try_wait()? {
-                Some(status) if status.success() => return Ok(()),
-                Some(status) => bail!("the daemon stopped with {}", describe(status)),
-                None if Instant::now() > deadline => bail!("the daemon did not stop within {} s", STOP_MAX.as_secs()),
-                None => thread::sleep(Duration::from_millis(10)),
+                None if Instant::now() <= deadline => thread::sleep(Duration::from_millis(10)),
+                status => return Ok(status),
             }
         }
     }
@@ -184,7 +205,9 @@ impl TemporaryDirectory {
     /// Writes `config` there and names the places of a daemon called `name`.
     pub fn place(&self, name: &str, config: &str) -> anyhow::Result<Place> {
         let file = |suffix: &str| self.path.join(format!("{name}{suffix}"));
-        let place = Place { config: file(".toml"), data_dir: file("-data"), log: file(".log") };
+        let program = std::env::current_exe().context("cannot tell which program this is")?;
+        let program = vec![program.into_os_string()];
+        let place = Place { program, config: file(".toml"), data_dir: file("-data"), log: file(".log") };
         fs::write(&place.config, config).with_context(|| format!("cannot write {}", place.config.display()))?;
         Ok(place)
     }

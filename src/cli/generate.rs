@@ -215,6 +215,7 @@ fn write_digits(mut value: u64, out: &mut [u8]) {
 }
 
 /// What the totals must be: per meter and customer, counted and summed as events are added.
+#[derive(Clone)]
 pub struct Expected {
     customers: usize,
     /// Hundredths or counts, by meter, then customer.

@@ -13,20 +13,20 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-mod answer;
+pub mod answer;
 mod bench;
 mod check_config;
-mod client;
-mod daemon;
+pub mod client;
+pub mod daemon;
 mod demo;
-mod generate;
-mod load;
+pub mod generate;
+pub mod load;
 mod process;
-mod retry;
+pub mod retry;
 mod run;
 mod scrape;
 mod send;
-mod totals;
+pub mod totals;
 mod verify;
 
 /// EX_IOERR of sysexits.h.

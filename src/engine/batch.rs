@@ -106,7 +106,7 @@ impl Batch {
         Ok(())
     }
 
-    fn items(&self) -> impl Iterator<Item = &Item> {
+    pub(super) fn items(&self) -> impl Iterator<Item = &Item> {
         self.slots.iter().filter_map(|slot| match slot {
             Slot::Event(item) => Some(item),
             Slot::Rejected(..) => None,

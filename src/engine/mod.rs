@@ -90,7 +90,7 @@ impl Engine {
         definitions: &[Definition],
         entropy: Entropy,
     ) -> Result<Self, OpenError> {
-        let opened = recovery::open(parts, journal_options, definitions, entropy)?;
+        let opened = recovery::open(parts, options, journal_options, definitions, entropy)?;
         Self::start(parts, options, opened).map_err(OpenError::Lock)
     }
 

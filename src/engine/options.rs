@@ -18,6 +18,8 @@ pub struct Options {
     pub disk_reserve_bytes: u64,
     /// How long state may be ahead of the store before it is handed over.
     pub commit_interval: Duration,
+    /// Ids after which state is handed over before that time: enough for a sorted run worth its file.
+    pub epoch_ids: usize,
     /// How long the store may be ahead of what it would have after a crash.
     pub persist_interval: Duration,
 }
@@ -32,6 +34,7 @@ impl Default for Options {
             open_counters_max: 5_000_000,
             disk_reserve_bytes: 512 << 20,
             commit_interval: Duration::from_secs(1),
+            epoch_ids: 512 << 10,
             persist_interval: Duration::from_secs(5),
         }
     }

@@ -3,7 +3,8 @@
 //! 1. The store is the fold of the log up to its position, so the fold goes on from exactly there.
 //! 2. A journal that ends before the store's position, or before an id in the index, has lost records: refuse.
 //! 3. Nothing is sent and nothing is decided here; replay only folds.
-//! 4. A long replay is committed to the store on the way, so that memory stays bounded and a second crash repeats less.
+//! 4. A long replay is committed to the store on the way, so that memory stays bounded and a second crash repeats less:
+//!    but only what a later frame calls durable, because the tail may be nowhere but in the page cache.
 
 use std::sync::Arc;
 
@@ -24,8 +25,6 @@ use crate::store::{Commit, Store, StoreError};
 
 /// Held while a process has the data directory open.
 const LOCK_FILE: &str = "lock";
-/// Ids folded between two commits of a replay.
-const REPLAY_COMMIT_IDS: usize = 512 << 10;
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// What the engine stands on.
@@ -134,6 +133,7 @@ pub fn lock(disk: &dyn Disk) -> Result<Arc<dyn DiskLock>, OpenError> {
 /// Opens a data directory, or makes a new one.
 pub fn open(
     parts: &Parts,
+    options: &Options,
     journal_options: journal::Options,
     definitions: &[Definition],
     entropy: Entropy,
@@ -142,7 +142,8 @@ pub fn open(
     let (index, highest_id) = Index::load(parts.store.clone())?;
     let index = Arc::new(index);
     let state = State::load(&*parts.store, table_hasher.clone())?;
-    let mut replay = Replay::new(parts, state, index.clone());
+    parts.store.set_horizon(state.clock().horizon());
+    let mut replay = Replay::new(parts, options, state, index.clone());
     let (mut journal, mut report) = replay.journal(parts, journal_options, entropy)?;
     let known = parts.store.position().max(highest_id);
     if journal.last() < known {
@@ -161,16 +162,17 @@ struct Replay {
     index: Arc<Index>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
+    epoch_ids: usize,
     reported: Duration,
     records: u64,
 }
 
 impl Replay {
-    fn new(parts: &Parts, state: State, index: Arc<Index>) -> Self {
+    fn new(parts: &Parts, options: &Options, state: State, index: Arc<Index>) -> Self {
         let recent = Recent::new(state.position());
         let (store, clock) = (parts.store.clone(), parts.clock.clone());
         let reported = clock.monotonic();
-        Self { state, recent, index, store, clock, reported, records: 0 }
+        Self { state, recent, index, store, clock, epoch_ids: options.epoch_ids, reported, records: 0 }
     }
 
     /// Folds the journal's tail, or makes a new journal for an empty store.
@@ -204,6 +206,9 @@ impl Replay {
     fn frame(&mut self, frame: &journal::FrameView<'_>) -> Result<(), OpenError> {
         let refuse = |source| OpenError::Fold { segment: frame.at.segment, offset: frame.at.offset, source };
         let expected = frame.first_seq.plus(u64::from(frame.count));
+        if self.recent.open_ids() >= self.epoch_ids && frame.durable >= self.state.position() {
+            self.commit()?;
+        }
         for record in record::records(frame.payload) {
             let record = record.map_err(|error| refuse(error.into()))?;
             let next = self.state.position().next();
@@ -214,9 +219,6 @@ impl Replay {
             return Err(refuse(FoldError::OutOfPlace(frame.first_seq)));
         }
         self.records += u64::from(frame.count);
-        if self.recent.open_ids() >= REPLAY_COMMIT_IDS {
-            self.commit()?;
-        }
         self.report_progress();
         Ok(())
     }

@@ -137,8 +137,14 @@ impl State {
         self.table.of_customer(tenant, customer)
     }
 
-    pub fn locate(&self, feed: &Feed<'_>) -> Located {
-        let series = self.table.find(feed.hash, feed.key);
+    /// The number of a series, by its table hash and name. Once given it stays.
+    pub fn series_number(&self, hash: u64, name: &[u8]) -> Option<u32> {
+        self.table.find(hash, name)
+    }
+
+    /// Where a feed goes. `series`: its number, if it was known a moment ago.
+    pub fn locate(&self, feed: &Feed<'_>, series: Option<u32>) -> Located {
+        let series = series.or_else(|| self.table.find(feed.hash, feed.key));
         let counter = series.map_or(Err(0), |number| self.table.get(number).find(feed.window.start));
         Located { series, counter }
     }
@@ -245,7 +251,7 @@ impl State {
                 key::put_meter(&mut name, slug, feed.dimensions.iter().copied());
                 let hash = self.hasher.hash(&name);
                 let feed = Feed { meter: feed.meter, window: feed.window, value: feed.value, key: &name, hash };
-                let located = self.locate(&feed);
+                let located = self.locate(&feed, None);
                 self.apply_feed((event.timestamp, seq), &feed, located)?;
             }
             accepted(event.key, IdEntry { seq, fingerprint: event.fingerprint });

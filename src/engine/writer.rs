@@ -23,10 +23,8 @@ use crate::store::{Commit, StoreError};
 
 /// A group takes no further batch from this size on.
 pub const GROUP_BYTES: usize = 4 << 20;
-/// An epoch of this many ids is closed before its time: enough for a sorted run worth its file.
-const EPOCH_IDS: usize = 512 << 10;
-/// Past this many ids the store is waited for.
-const EPOCH_IDS_MAX: usize = 4 << 20;
+/// Past so many times the ids of an epoch the store is waited for.
+const EPOCHS_BEHIND_MAX: usize = 8;
 /// Counters copied out between two batches: well under a millisecond.
 const DRAIN_SLICE: usize = 2_000;
 
@@ -157,10 +155,11 @@ impl<R> Writer<R> {
         let mut events = EventsWriter::start(&mut self.payload, batch.tenant.as_str(), batch.received_at);
         let mut last = state.position();
         let mut outcomes = Vec::with_capacity(batch.slots.len());
+        let mut found = Found::look(&state, &self.recent, batch);
         for slot in &batch.slots {
             outcomes.push(match slot {
                 Slot::Rejected(code, detail) => Outcome::Rejected(*code, detail.clone()),
-                Slot::Event(item) => match self.judge(&state, batch, item, now) {
+                Slot::Event(item) => match self.judge(&state, batch, item, &mut found, now) {
                     Err(outcome) => outcome,
                     Ok(feeds) => {
                         if last == state.position() {
@@ -192,12 +191,14 @@ impl<R> Writer<R> {
         state: &State,
         batch: &'b Batch,
         item: &Item,
+        found: &mut Found,
         now: Timestamp,
     ) -> Result<SmallVec<[(Feed<'b>, Located); 2]>, Outcome> {
         let horizon = state.clock().horizon();
         let remembered = |entry: &IdEntry| entry.seq >= horizon;
-        let indexed = item.indexed.filter(remembered);
-        let known = indexed.or_else(|| self.recent.get(item.key, batch.index_position).filter(remembered));
+        let before = found.next_id();
+        let in_batch = || self.recent.get_open(item.key);
+        let known = [item.indexed, before].into_iter().flatten().find(remembered).or_else(|| in_batch().filter(remembered));
         if let Some(entry) = known {
             let same = entry.fingerprint == item.fingerprint;
             return Err(if same { Outcome::Duplicate(entry.seq) } else { Outcome::Conflict(entry.seq) });
@@ -205,9 +206,10 @@ impl<R> Writer<R> {
         self.check_time(item.timestamp, now)?;
         let feeds: SmallVec<[(Feed<'b>, Located); 2]> = batch.feeds[item.feeds.clone()]
             .iter()
-            .map(|feed| {
+            .zip(&found.series[item.feeds.clone()])
+            .map(|(feed, series)| {
                 let feed = borrow_feed(batch, feed);
-                (feed, state.locate(&feed))
+                (feed, state.locate(&feed, *series))
             })
             .collect();
         let refused = |(code, detail): (Code, String)| Outcome::Rejected(code, detail.into());
@@ -306,7 +308,7 @@ impl<R> Writer<R> {
     fn epoch_is_due(&self, now: Duration, finish: bool) -> bool {
         let aged = now >= self.epoch_opened.saturating_add(self.options.commit_interval);
         let changed = self.position() > self.epoch_position;
-        changed && (finish || aged || self.recent.open_ids() >= EPOCH_IDS)
+        changed && (finish || aged || self.recent.open_ids() >= self.options.epoch_ids)
     }
 
     /// Counters of a closed epoch wait to be copied.
@@ -321,13 +323,36 @@ impl<R> Writer<R> {
 
     /// Ids pile up because the store is behind: take no batch before it answers.
     pub fn must_wait_for_store(&self) -> bool {
-        self.recent.open_ids() >= EPOCH_IDS_MAX
+        self.recent.open_ids() >= self.options.epoch_ids * EPOCHS_BEHIND_MAX
     }
 
     /// The store and the index have everything up to `position`.
     pub fn committed(&mut self, position: Seq) {
         self.recent.published(position);
         self.handover = Handover::Idle;
+    }
+}
+
+/// What a batch's ids and series come to before its first event is decided.
+///
+/// Each answer is a chain of cache misses. Asked for one after another in a loop of their own, they overlap; asked for
+/// between decisions, they would not.
+struct Found {
+    ids: std::vec::IntoIter<Option<IdEntry>>,
+    /// By feed.
+    series: Vec<Option<u32>>,
+}
+
+impl Found {
+    fn look(state: &State, recent: &Recent, batch: &Batch) -> Self {
+        let ids: Vec<_> = batch.items().map(|item| recent.get(item.key, batch.index_position)).collect();
+        let series = batch.feeds.iter().map(|feed| state.series_number(feed.hash, &batch.keys[feed.key.clone()])).collect();
+        Self { ids: ids.into_iter(), series }
+    }
+
+    /// The entry of the next event, in order.
+    fn next_id(&mut self) -> Option<IdEntry> {
+        self.ids.next().flatten()
     }
 }
 

@@ -9,7 +9,7 @@ pub trait Clock: Send + Sync {
     /// The wall clock. It may step in either direction.
     fn now(&self) -> Timestamp;
 
-    /// Time since some fixed moment, to the millisecond. Never goes back.
+    /// Time since some fixed moment. Never goes back.
     fn monotonic(&self) -> Duration;
 }
 
@@ -41,7 +41,7 @@ impl Clock for SystemClock {
     }
 
     fn monotonic(&self) -> Duration {
-        Duration::from_millis(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+        Duration::from_micros(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 }
 
@@ -75,8 +75,7 @@ impl Clock for ManualClock {
     }
 
     fn monotonic(&self) -> Duration {
-        let micros = self.monotonic_micros.load(Ordering::SeqCst);
-        Duration::from_millis(micros.unsigned_abs() / 1_000)
+        Duration::from_micros(self.monotonic_micros.load(Ordering::SeqCst).unsigned_abs())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::model::Duration;
 pub struct Options {
     /// Where to listen. Port 0 lets the system pick one.
     pub listen: SocketAddr,
-    /// Connections served at once; more wait in the listen backlog.
+    /// Connections served at once; one more is answered 503 and counted.
     pub max_connections: usize,
     /// How long a client may take over a request's header.
     pub header_timeout: Duration,

@@ -99,6 +99,8 @@ pub struct FrameView<'a> {
     pub count: u32,
     /// As it was appended.
     pub payload: &'a [u8],
+    /// Every record up to here was durable when this frame was written.
+    pub durable: Seq,
     pub at: FrameAt,
 }
 

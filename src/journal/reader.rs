@@ -83,6 +83,10 @@ impl SegmentReader {
         self.len
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn into_file(self) -> Box<dyn DiskFile> {
         self.file
     }

@@ -48,12 +48,14 @@ use crate::model::Seq;
 /// Zeros and rewritten bytes go out in pieces of this length.
 const WRITE_BYTES: usize = 1 << 20;
 
-/// A segment whose header is good.
+type Open<'a> = &'a dyn Fn(&Path) -> io::Result<Box<dyn DiskFile>>;
+
+/// A segment whose header is good. It is not held open: there may be more of them than a process may open files.
 struct Found {
     name: String,
     header: SegmentHeader,
     link: Link,
-    reader: SegmentReader,
+    len: u64,
 }
 
 /// The journal as it was found, before anything is changed.
@@ -97,60 +99,58 @@ pub fn exists(disk: &dyn Disk) -> Result<bool, JournalError> {
 pub(super) fn scan<E>(
     disk: &dyn Disk,
     start: Start,
-    open: &dyn Fn(&Path) -> io::Result<Box<dyn DiskFile>>,
+    open: Open<'_>,
     visit: &mut dyn FnMut(FrameView<'_>) -> Result<(), E>,
 ) -> Result<Scan, ReplayError<E>> {
-    let mut segments = open_segments(disk, start.store_id, open)?;
-    let first_seqs: Vec<Seq> = segments.iter().map(|found| found.header.first_seq).collect();
+    let segments = find_segments(disk, start.store_id, open)?;
     let skip = first_to_read(&segments, start.after.next())?;
-    let mut sealed = sealed_before(&segments, skip)?;
+    let mut sealed = sealed_before(&segments, skip);
     let mut recovered = Recovered { last: Seq::ZERO, frames: 0, bytes: 0, cut: None };
     let mut previous: Option<Cursor> = None;
-    let newest = segments.len() - 1;
-    for (index, found) in segments.iter_mut().enumerate().skip(skip) {
+    for (index, found) in segments.iter().enumerate().skip(skip) {
         if let Some(previous) = &previous {
             check_follows(previous, found)?;
         }
-        let seed = Seed::new(found.header.store_id);
-        let mut cursor = Cursor::new(seed, found.link, found.header.first_seq);
         let segment = found.header.first_seq;
-        let mut stopped = walk(&mut found.reader, &mut cursor, segment, start.after, &mut recovered, visit)?;
-        if index < newest {
-            check_sealed(found, &cursor, stopped, first_seqs[index + 1])?;
-            sealed.push(sealed_info(found, first_seqs[index + 1]));
-        } else {
-            recovered.cut = loop {
-                match judge_tail(found, &cursor, stopped, start)? {
-                    Tail::Ends(cut) => break cut,
-                    Tail::Grew => {
-                        stopped = walk(&mut found.reader, &mut cursor, segment, start.after, &mut recovered, visit)?;
-                    }
-                }
-            };
+        let mut reader = open_segment(found, open)?;
+        let mut cursor = Cursor::new(Seed::new(found.header.store_id), found.link, segment);
+        let mut stopped = walk(&mut reader, &mut cursor, segment, start.after, &mut recovered, visit)?;
+        if let Some(next) = segments.get(index + 1) {
+            check_sealed(&reader, &cursor, stopped, next.header.first_seq)?;
+            sealed.push(sealed_info(found, next));
+            previous = Some(cursor);
+            continue;
         }
-        previous = Some(cursor);
+        recovered.cut = loop {
+            match judge_tail(&mut reader, &cursor, stopped, start)? {
+                Tail::Ends(cut) => break cut,
+                Tail::Grew => {
+                    stopped = walk(&mut reader, &mut cursor, segment, start.after, &mut recovered, visit)?;
+                }
+            }
+        };
+        recovered.last = Seq(cursor.next.0 - 1);
+        return Ok(Scan {
+            store_id: found.header.store_id,
+            sealed,
+            newest_name: found.name.clone(),
+            newest_first_seq: segment,
+            cursor,
+            recovered,
+            file: reader.into_file(),
+        });
     }
-    let (Some(cursor), Some(found)) = (previous, segments.pop()) else {
-        return Err(JournalError::NoJournal.into());
-    };
-    recovered.last = Seq(cursor.next.0 - 1);
-    Ok(Scan {
-        store_id: found.header.store_id,
-        sealed,
-        newest_name: found.name,
-        newest_first_seq: found.header.first_seq,
-        cursor,
-        recovered,
-        file: found.reader.into_file(),
-    })
+    Err(JournalError::NoJournal.into())
 }
 
-/// Opens every segment and checks its header and its name; at least one.
-fn open_segments(
-    disk: &dyn Disk,
-    store_id: Option<StoreId>,
-    open: &dyn Fn(&Path) -> io::Result<Box<dyn DiskFile>>,
-) -> Result<Vec<Found>, JournalError> {
+fn open_segment(found: &Found, open: Open<'_>) -> Result<SegmentReader, JournalError> {
+    let display = segment::display(&found.name);
+    let file = open(&segment::path(&found.name)).map_err(io_error("open", &display))?;
+    SegmentReader::new(file, display)
+}
+
+/// Checks every segment's header and name; at least one.
+fn find_segments(disk: &dyn Disk, store_id: Option<StoreId>, open: Open<'_>) -> Result<Vec<Found>, JournalError> {
     if !exists(disk)? {
         return Err(JournalError::NoJournal);
     }
@@ -160,9 +160,11 @@ fn open_segments(
         let Some(first_seq) = segment::parse_file_name(&name) else { continue };
         let display = segment::display(&name);
         let file = open(&segment::path(&name)).map_err(io_error("open", &display))?;
-        let mut reader = SegmentReader::new(file, display.clone())?;
+        let len = file.len().map_err(io_error("measure", &display))?;
+        let mut bytes = [0; segment::HEADER_BYTES];
+        let read = read_full_at(file.as_ref(), 0, &mut bytes).map_err(io_error("read", &display))?;
         let corrupt = |reason| JournalError::Corrupt { file: display.clone(), offset: 0, seq: first_seq, reason };
-        let (header, link) = match SegmentHeader::decode(reader.bytes(0, segment::HEADER_BYTES)?) {
+        let (header, link) = match SegmentHeader::decode(&bytes[..read]) {
             Ok(decoded) => decoded,
             Err(SegmentHeaderError::Corrupt(reason)) => return Err(corrupt(reason)),
             Err(SegmentHeaderError::Newer(version)) => {
@@ -176,7 +178,7 @@ fn open_segments(
         if header.store_id != expected {
             return Err(JournalError::WrongStore { file: display, expected, found: header.store_id });
         }
-        segments.push(Found { name, header, link, reader });
+        segments.push(Found { name, header, link, len });
     }
     Ok(segments)
 }
@@ -191,13 +193,13 @@ fn missing(expected: Seq, found: &Found) -> JournalError {
     JournalError::MissingSegment { file: segment::display(&found.name), expected, found: found.header.first_seq }
 }
 
-fn sealed_before(segments: &[Found], end: usize) -> Result<Vec<SegmentInfo>, JournalError> {
-    let pairs = segments[..end].iter().zip(&segments[1..]);
-    Ok(pairs.map(|(found, next)| sealed_info(found, next.header.first_seq)).collect())
+fn sealed_before(segments: &[Found], end: usize) -> Vec<SegmentInfo> {
+    segments[..end].iter().zip(&segments[1..]).map(|(found, next)| sealed_info(found, next)).collect()
 }
 
-fn sealed_info(found: &Found, next: Seq) -> SegmentInfo {
-    SegmentInfo { first_seq: found.header.first_seq, last_seq: Seq(next.0 - 1), bytes: found.reader.len() }
+fn sealed_info(found: &Found, next: &Found) -> SegmentInfo {
+    let last_seq = Seq(next.header.first_seq.0 - 1);
+    SegmentInfo { first_seq: found.header.first_seq, last_seq, bytes: found.len }
 }
 
 /// Goes as far as frames are good. The reason why not further; None at zeros or the file's end.
@@ -223,7 +225,7 @@ fn walk<E>(
                 Err(reason) => return Err(reader.corrupt(cursor, reason).into()),
             };
             let at = FrameAt { segment, offset: cursor.offset, bytes: header.frame_bytes() };
-            visit(FrameView { first_seq: header.first_seq, count: header.count, payload, at })
+            visit(FrameView { first_seq: header.first_seq, count: header.count, payload, durable: header.durable, at })
                 .map_err(ReplayError::Visit)?;
             recovered.frames += 1;
             recovered.bytes += at.bytes;
@@ -247,48 +249,46 @@ fn check_follows(previous: &Cursor, found: &Found) -> Result<(), JournalError> {
 
 /// A segment that another follows holds good frames to its last byte, up to the other's first record.
 fn check_sealed(
-    found: &Found,
+    reader: &SegmentReader,
     cursor: &Cursor,
     stopped: Option<&'static str>,
     next_segment: Seq,
 ) -> Result<(), JournalError> {
     if let Some(reason) = stopped {
-        return Err(found.reader.corrupt(cursor, reason));
+        return Err(reader.corrupt(cursor, reason));
     }
-    if cursor.offset != found.reader.len() {
-        return Err(found
-            .reader
-            .corrupt(cursor, "there are zeros where a frame should be, and a later segment exists"));
+    if cursor.offset != reader.len() {
+        return Err(reader.corrupt(cursor, "there are zeros where a frame should be, and a later segment exists"));
     }
     if cursor.next > next_segment {
-        return Err(found.reader.corrupt(cursor, "the next segment begins before this one ends"));
+        return Err(reader.corrupt(cursor, "the next segment begins before this one ends"));
     }
     Ok(())
 }
 
 /// The tail rule, for the newest segment; see the module's text.
 fn judge_tail(
-    found: &mut Found,
+    reader: &mut SegmentReader,
     cursor: &Cursor,
     stopped: Option<&'static str>,
     start: Start,
 ) -> Result<Tail, JournalError> {
     if cursor.next <= start.floor.max(start.after) {
         let reason = stopped.unwrap_or("the journal ends before what the store holds");
-        return Err(found.reader.corrupt(cursor, reason));
+        return Err(reader.corrupt(cursor, reason));
     }
-    let beyond = found.reader.look_beyond(cursor)?;
+    let beyond = reader.look_beyond(cursor)?;
     if beyond.witness.is_some() {
-        found.reader.forget();
-        if matches!(found.reader.step(cursor)?, Step::Frame { .. }) {
+        reader.forget();
+        if matches!(reader.step(cursor)?, Step::Frame { .. }) {
             return Ok(Tail::Grew);
         }
         let reason =
             stopped.unwrap_or("there are zeros where a frame should be, and a later frame was written after it");
-        return Err(found.reader.corrupt(cursor, reason));
+        return Err(reader.corrupt(cursor, reason));
     }
     let (offset, bytes) = (cursor.offset, beyond.end - cursor.offset);
-    Ok(Tail::Ends((bytes > 0).then(|| Cut { file: segment::display(&found.name), offset, bytes })))
+    Ok(Tail::Ends((bytes > 0).then(|| Cut { file: reader.name().to_owned(), offset, bytes })))
 }
 
 impl Scan {

@@ -4,9 +4,9 @@ use std::fmt;
 
 use jiff::fmt::temporal::DateTimeParser;
 
-/// From the year 0001 to two hours before the end of 9999: RFC 3339's years, less the margin that jiff keeps for offsets.
+/// From the year 0001 to just before 9999-12-30T22:00:00Z: RFC 3339's years, less the margin that jiff keeps for offsets.
 const MICROS_MIN: i64 = -62_135_596_800_000_000;
-const MICROS_MAX: i64 = 253_402_207_200_999_999;
+const MICROS_MAX: i64 = 253_402_207_199_999_999;
 
 /// Microseconds since 1970-01-01T00:00:00Z, within the years 0001 to 9999.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -90,7 +90,11 @@ impl Duration {
 
     /// Up to about 292,000 years; longer is cut to that.
     pub const fn from_millis(millis: u64) -> Self {
-        let micros = millis.saturating_mul(1_000);
+        Self::from_micros(millis.saturating_mul(1_000))
+    }
+
+    /// Up to about 292,000 years; longer is cut to that.
+    pub const fn from_micros(micros: u64) -> Self {
         Self(if micros > i64::MAX as u64 { i64::MAX } else { micros as i64 })
     }
 
@@ -149,7 +153,7 @@ mod tests {
         assert_eq!(Timestamp::parse_unix_millis("1.5"), Err(TimestampError::NotUnixMillis));
         assert_eq!(Timestamp::parse_unix_millis("9223372036854775807"), Err(TimestampError::OutOfRange));
         assert_eq!(Timestamp::from_micros(MICROS_MAX + 1), Err(TimestampError::OutOfRange));
-        assert_eq!(Timestamp::MAX.to_string(), "9999-12-30T22:00:00.999999Z");
+        assert_eq!(Timestamp::MAX.to_string(), "9999-12-30T21:59:59.999999Z");
         assert_eq!(Timestamp::MIN.to_string(), "0001-01-01T00:00:00Z");
     }
 }

@@ -106,6 +106,7 @@ impl Filter {
     }
 
     /// Whether the id may have been inserted.
+    #[cfg(test)]
     pub fn contains(&self, key: EventKey) -> bool {
         self.generations.load().iter().rev().any(|generation| generation.contains(key))
     }
@@ -127,11 +128,13 @@ impl Filter {
     }
 
     /// Insertions so far.
+    #[cfg(test)]
     pub fn ids(&self) -> u64 {
         self.writer.lock().ids
     }
 
     /// Memory taken by the generations in use.
+    #[cfg(test)]
     pub fn bytes(&self) -> u64 {
         self.generations.load().iter().map(|generation| generation.blocks.len() as u64 * BLOCK_BITS / 8).sum()
     }

@@ -94,6 +94,11 @@ impl Recent {
         self.open.insert(key, entry);
     }
 
+    /// Looks an id up among those of the open generation.
+    pub fn get_open(&self, key: EventKey) -> Option<IdEntry> {
+        self.open.get(key)
+    }
+
     /// Looks an id up that the index did not have at `index_position`.
     pub fn get(&self, key: EventKey, index_position: Seq) -> Option<IdEntry> {
         self.open.get(key).or_else(|| {

@@ -32,21 +32,16 @@ impl Ids {
     /// Notes the next event's id, which lies in `body`.
     pub fn push(&mut self, body: &str, id: Option<Item<'_, '_>>) {
         let place = match id.map(Item::value) {
-            Some(Value::Text(text)) if text.len() <= NAME_BYTES_MAX => self.place(body, text),
+            Some(Value::Text(text)) if text.len() > NAME_BYTES_MAX => Place::None,
+            Some(Value::Text(Cow::Borrowed(text))) => place_in(body, text).unwrap_or_else(|| self.keep(text)),
+            Some(Value::Text(Cow::Owned(text))) => self.keep(text),
             _ => Place::None,
         };
         self.places.push(place);
     }
 
-    fn place(&mut self, body: &str, text: &Cow<'_, str>) -> Place {
-        if let Cow::Borrowed(text) = text {
-            let start = text.as_ptr().addr().checked_sub(body.as_ptr().addr()).and_then(|at| u32::try_from(at).ok());
-            if let Some(start) = start.filter(|start| body.get(*start as usize..*start as usize + text.len()).is_some())
-            {
-                return Place::Body { start, len: text.len() as u16 };
-            }
-        }
-        self.unescaped.push(text.as_ref().into());
+    fn keep(&mut self, text: &str) -> Place {
+        self.unescaped.push(text.into());
         Place::Unescaped(self.unescaped.len() as u32 - 1)
     }
 
@@ -64,4 +59,11 @@ impl Ids {
     pub fn len(&self) -> usize {
         self.places.len()
     }
+}
+
+/// Where in `body` a text lies that was borrowed from it.
+fn place_in(body: &str, text: &str) -> Option<Place> {
+    let start = text.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
+    (body.get(start..start + text.len()) == Some(text)).then_some(())?;
+    Some(Place::Body { start: u32::try_from(start).ok()?, len: text.len() as u16 })
 }

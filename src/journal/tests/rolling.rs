@@ -69,7 +69,7 @@ fn removes_whole_segments_below_a_position_but_never_the_newest() {
     assert_eq!(segments.len(), 5);
     assert_eq!(journal.remove_below(Seq(segments[1].last_seq.0 - 1)).unwrap(), segments[0].bytes);
     assert_eq!(journal.segments(), segments[1..]);
-    assert_eq!(journal.remove_below(Seq(1000)).unwrap(), segments[1..4].iter().map(|segment| segment.bytes).sum());
+    assert_eq!(journal.remove_below(Seq(1000)).unwrap(), segments[1..4].iter().map(|segment| segment.bytes).sum::<u64>());
     assert_eq!(journal.segments(), segments[4..]);
     assert_eq!(names(&disk).len(), 1);
     let (journal, ..) = recover(&disk, options(512), after(segments[3].last_seq.0)).unwrap();

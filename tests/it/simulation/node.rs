@@ -30,7 +30,7 @@ pub struct Node {
 }
 
 fn micros(micros: i64) -> Duration {
-    Duration::from_millis(micros.unsigned_abs() / 1_000)
+    Duration::from_micros(micros.unsigned_abs())
 }
 
 pub fn options() -> Options {
@@ -70,7 +70,13 @@ fn definition(slug: &str) -> Definition {
 }
 
 impl Node {
-    pub fn open(disk: &SimDisk, store: Arc<MemStore>, clock: &Arc<ManualClock>) -> Result<Self, OpenError> {
+    pub fn open(
+        disk: &SimDisk,
+        store: Arc<MemStore>,
+        clock: &Arc<ManualClock>,
+        epoch_ids: usize,
+    ) -> Result<Self, OpenError> {
+        let options = Options { epoch_ids, ..options() };
         let parts = Parts {
             lock: engine::lock(disk)?,
             disk: Arc::new(disk.clone()),
@@ -79,7 +85,7 @@ impl Node {
         };
         let definitions: Vec<Definition> = METERS.iter().map(|slug| definition(slug)).collect();
         let entropy = Entropy { store_id: 7, dedupe_key: [9; 16] };
-        let running = recovery::open(&parts, journal_options(), &definitions, entropy)?.run(&options());
+        let running = recovery::open(&parts, &options, journal_options(), &definitions, entropy)?.run(&options);
         let (_, durable) = tokio::sync::watch::channel(Seq::ZERO);
         let view = View::new(running.writer.state().clone(), durable);
         Ok(Self { running, store, view, in_flight: None, job: None, clock: clock.clone() })

@@ -79,6 +79,7 @@ struct World {
     node: Node,
     model: Model,
     next_request: Request,
+    epoch_ids: usize,
     /// Parsed and looked up, not yet at the writer: slow clients and slow threads.
     parsed: VecDeque<(Request, Vec<Sent>, Timestamp, Batch)>,
     /// Decided, not yet answered: what the model makes of them, for when the answer comes.
@@ -94,7 +95,8 @@ pub fn run_schedule(seed: u64, sabotage: Sabotage) -> Seen {
     disk.lie_on_sync_dir(sabotage == Sabotage::NoDirectorySync);
     let clock = Arc::new(ManualClock::new(Timestamp::parse_rfc3339(START).expect("a time")));
     let store = Arc::new(MemStore::with_bulk_ids_min(rng.usize(2..12)));
-    let node = Node::open(&disk, store, &clock).expect("a new directory opens");
+    let epoch_ids = rng.usize(2..20);
+    let node = Node::open(&disk, store, &clock, epoch_ids).expect("a new directory opens");
     let mut world = World {
         rng,
         sabotage,
@@ -103,6 +105,7 @@ pub fn run_schedule(seed: u64, sabotage: Sabotage) -> Seen {
         node,
         model: Model::default(),
         next_request: 0,
+        epoch_ids,
         parsed: VecDeque::new(),
         decided: BTreeMap::new(),
         seen: Seen::default(),
@@ -339,7 +342,7 @@ impl World {
         self.disk.power_off_in(0);
         self.parsed.clear();
         self.decided.clear();
-        self.node = Node::open(&self.disk, store, &self.clock).expect("a directory opens after a crash");
+        self.node = Node::open(&self.disk, store, &self.clock, self.epoch_ids).expect("a directory opens after a crash");
         let last = self.node.running.writer.position();
         let acknowledged = self.model.acknowledged;
         assert!(last >= acknowledged, "acknowledged up to {acknowledged}, but the log ends at {last}");
