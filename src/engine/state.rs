@@ -133,18 +133,31 @@ impl State {
         self.table.find(self.hasher.hash(name), name).map(|number| self.table.get(number))
     }
 
-    pub fn series_of_customer(&self, tenant: &str, customer: &str) -> impl Iterator<Item = u32> {
-        self.table.of_customer(tenant, customer)
+    /// The head of a customer's chain of series.
+    pub fn newest_series_of(&self, tenant: &str, customer: &str) -> Option<u32> {
+        self.table.newest_of(tenant, customer)
     }
 
-    /// The number of a series, by its table hash and name. Once given it stays.
-    pub fn series_number(&self, hash: u64, name: &[u8]) -> Option<u32> {
-        self.table.find(hash, name)
+    /// The next in the chain.
+    pub fn older_series_of_same_customer(&self, number: u32) -> Option<u32> {
+        self.table.older_of_same_customer(number)
     }
 
-    /// Where a feed goes. `series`: its number, if it was known a moment ago.
-    pub fn locate(&self, feed: &Feed<'_>, series: Option<u32>) -> Located {
-        let series = series.or_else(|| self.table.find(feed.hash, feed.key));
+    /// Where a feed goes.
+    pub fn locate(&self, feed: &Feed<'_>) -> Located {
+        self.locate_in(feed, self.table.find(feed.hash, feed.key))
+    }
+
+    /// The same, after other events were applied since `before` was found: numbers stay, places may have moved.
+    pub fn locate_again(&self, feed: &Feed<'_>, before: Located) -> Located {
+        match (before.series, before.counter) {
+            (None, _) => self.locate(feed),
+            (Some(number), Ok(place)) if self.table.get(number).counters[place].window.start == feed.window.start => before,
+            (series, _) => self.locate_in(feed, series),
+        }
+    }
+
+    fn locate_in(&self, feed: &Feed<'_>, series: Option<u32>) -> Located {
         let counter = series.map_or(Err(0), |number| self.table.get(number).find(feed.window.start));
         Located { series, counter }
     }
@@ -251,7 +264,7 @@ impl State {
                 key::put_meter(&mut name, slug, feed.dimensions.iter().copied());
                 let hash = self.hasher.hash(&name);
                 let feed = Feed { meter: feed.meter, window: feed.window, value: feed.value, key: &name, hash };
-                let located = self.locate(&feed, None);
+                let located = self.locate(&feed);
                 self.apply_feed((event.timestamp, seq), &feed, located)?;
             }
             accepted(event.key, IdEntry { seq, fingerprint: event.fingerprint });

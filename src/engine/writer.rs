@@ -206,10 +206,10 @@ impl<R> Writer<R> {
         self.check_time(item.timestamp, now)?;
         let feeds: SmallVec<[(Feed<'b>, Located); 2]> = batch.feeds[item.feeds.clone()]
             .iter()
-            .zip(&found.series[item.feeds.clone()])
-            .map(|(feed, series)| {
+            .zip(&found.counters[item.feeds.clone()])
+            .map(|(feed, before)| {
                 let feed = borrow_feed(batch, feed);
-                (feed, state.locate(&feed, *series))
+                (feed, state.locate_again(&feed, *before))
             })
             .collect();
         let refused = |(code, detail): (Code, String)| Outcome::Rejected(code, detail.into());
@@ -333,21 +333,21 @@ impl<R> Writer<R> {
     }
 }
 
-/// What a batch's ids and series come to before its first event is decided.
+/// What a batch's ids and counters come to before its first event is decided.
 ///
 /// Each answer is a chain of cache misses. Asked for one after another in a loop of their own, they overlap; asked for
 /// between decisions, they would not.
 struct Found {
     ids: std::vec::IntoIter<Option<IdEntry>>,
     /// By feed.
-    series: Vec<Option<u32>>,
+    counters: Vec<Located>,
 }
 
 impl Found {
     fn look(state: &State, recent: &Recent, batch: &Batch) -> Self {
         let ids: Vec<_> = batch.items().map(|item| recent.get(item.key, batch.index_position)).collect();
-        let series = batch.feeds.iter().map(|feed| state.series_number(feed.hash, &batch.keys[feed.key.clone()])).collect();
-        Self { ids: ids.into_iter(), series }
+        let counters = batch.feeds.iter().map(|feed| state.locate(&borrow_feed(batch, feed))).collect();
+        Self { ids: ids.into_iter(), counters }
     }
 
     /// The entry of the next event, in order.

@@ -47,6 +47,11 @@ pub trait DiskFile: Send + Sync {
     /// Writes all of `bytes`, and grows the file if it must. After an error any part of them may be written.
     fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
+    /// Writes zeros, around the page cache where the system can: for blocks that are to be written again much later.
+    fn write_zeros_at(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        write_zeros_cached(self, offset, bytes)
+    }
+
     /// Makes the bytes and the length durable. After an error it is unknown what is, and asking again does not tell.
     fn sync_data(&self) -> io::Result<()>;
 
@@ -59,6 +64,23 @@ pub trait DiskFile: Send + Sync {
 
     /// Cuts the file, or grows it with zeros.
     fn set_len(&self, len: u64) -> io::Result<()>;
+}
+
+/// Zeros to write from, aligned as direct I/O asks.
+#[repr(align(4096))]
+pub(super) struct Zeros(pub [u8; 256 << 10]);
+
+pub(super) static ZEROS: Zeros = Zeros([0; 256 << 10]);
+
+/// Writes zeros like any other bytes.
+pub(super) fn write_zeros_cached<F: DiskFile + ?Sized>(file: &F, offset: u64, bytes: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes {
+        let take = ZEROS.0.len().min(usize::try_from(bytes - done).unwrap_or(usize::MAX));
+        file.write_all_at(offset + done, &ZEROS.0[..take])?;
+        done += take as u64;
+    }
+    Ok(())
 }
 
 /// Fills `buf` from `offset`, as far as the file goes; returns how many bytes that was.

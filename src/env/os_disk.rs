@@ -2,10 +2,17 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+
+use super::disk::write_zeros_cached;
 use super::{Disk, DiskFile, DiskLock};
+
+/// What direct I/O asks of offsets and lengths, on every disk in use.
+const DIRECT_ALIGNMENT: u64 = 4_096;
 
 /// Files below `root`. Cheap to make: it holds a path, no handle.
 #[derive(Clone, Debug)]
@@ -101,6 +108,15 @@ impl Disk for OsDisk {
 
 impl DiskLock for OsLock {}
 
+impl OsFile {
+    fn write_zeros_direct(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let flags = i32::try_from(OFlags::DIRECT.bits()).expect("flags of open(2) are an int");
+        let twin = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        let file = OpenOptions::new().write(true).custom_flags(flags).open(twin)?;
+        write_zeros_cached(&OsFile(file), offset, bytes)
+    }
+}
+
 impl DiskFile for OsFile {
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         self.0.read_at(buf, offset)
@@ -108,6 +124,14 @@ impl DiskFile for OsFile {
 
     fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all_at(bytes, offset)
+    }
+
+    fn write_zeros_at(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        if (offset | bytes).is_multiple_of(DIRECT_ALIGNMENT) && self.write_zeros_direct(offset, bytes).is_ok() {
+            return Ok(());
+        }
+        // Not every file system can, and a full disk says so again here.
+        write_zeros_cached(self, offset, bytes)
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -131,6 +155,19 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let disk = OsDisk::create(directory.path().join("data")).unwrap();
         (directory, disk)
+    }
+
+    #[test]
+    fn writes_zeros_of_any_length_at_any_offset() {
+        let (_directory, disk) = disk();
+        let file = disk.create(Path::new("zeros")).unwrap();
+        for (offset, bytes) in [(0, 1 << 20), (4_096, 8_192), (5, 700_000)] {
+            file.write_all_at(offset, &vec![7; bytes as usize]).unwrap();
+            file.write_zeros_at(offset, bytes).unwrap();
+            let mut back = vec![1; bytes as usize];
+            assert_eq!(file.read_at(offset, &mut back).unwrap(), bytes as usize);
+            assert!(back.iter().all(|byte| *byte == 0), "{bytes} zeros at {offset}");
+        }
     }
 
     #[test]

@@ -13,7 +13,6 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::error::{JournalError, io_error};
-use super::recovery::write_zeros;
 use super::segment;
 use crate::env::{Disk, DiskFile};
 
@@ -94,7 +93,7 @@ impl Shelf {
         let mut done = 0;
         while done < self.segment_bytes && !self.state.lock().closed {
             let take = SYNC_EVERY_BYTES.min(self.segment_bytes - done);
-            write_zeros(prepared.file.as_ref(), done, take).map_err(io_error("prepare", &name))?;
+            prepared.file.write_zeros_at(done, take).map_err(io_error("prepare", &name))?;
             prepared.file.sync_data().map_err(io_error("sync", &name))?;
             done += take;
         }

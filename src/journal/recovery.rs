@@ -299,7 +299,7 @@ impl Scan {
         let (end, len) = (self.cursor.offset, file.len().map_err(io_error("measure", &name))?);
         let cut_bytes = self.recovered.cut.as_ref().map_or(0, |cut| cut.bytes);
         let zero_bytes = cut_bytes.max((len - end).min(frame::HEADER_BYTES as u64));
-        write_zeros(file, end, zero_bytes).map_err(io_error("cut", &name))?;
+        file.write_zeros_at(end, zero_bytes).map_err(io_error("cut", &name))?;
         rewrite(file, self.cursor.durable_bytes, end).map_err(io_error("rewrite", &name))?;
         file.sync_data().map_err(io_error("sync", &name))?;
         remove_temporary(disk)?;
@@ -313,18 +313,6 @@ pub(super) fn remove_temporary(disk: &dyn Disk) -> Result<(), JournalError> {
     let names = disk.list(Path::new(DIRECTORY)).map_err(io_error("list", DIRECTORY))?;
     for name in names.iter().filter(|name| name.ends_with(segment::TEMPORARY_SUFFIX)) {
         disk.remove(&segment::path(name)).map_err(io_error("remove", &segment::display(name)))?;
-    }
-    Ok(())
-}
-
-/// Writes zeros in pieces.
-pub(super) fn write_zeros(file: &dyn DiskFile, offset: u64, bytes: u64) -> io::Result<()> {
-    let zeros = vec![0; piece(bytes)];
-    let mut done = 0;
-    while done < bytes {
-        let take = piece(bytes - done);
-        file.write_all_at(offset + done, &zeros[..take])?;
-        done += take as u64;
     }
     Ok(())
 }

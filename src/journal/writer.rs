@@ -19,6 +19,7 @@ use super::{DIRECTORY, FrameAt, FrameView, Options, PAYLOAD_BYTES_MAX, Recovered
 use crate::env::{Disk, DiskFile};
 use crate::model::Seq;
 
+const PAGE_BYTES: u64 = 4_096;
 /// What the buffer that a frame is built in keeps beyond this is given back before the next frame.
 const BUFFER_BYTES_KEPT: usize = 16 << 20;
 
@@ -226,6 +227,9 @@ impl Journal {
         let (bytes, link) = header.encode(self.seed);
         buffer[..frame::HEADER_BYTES].copy_from_slice(&bytes);
         let at = FrameAt { segment: self.newest.first_seq, offset: self.newest.offset, bytes: frame_bytes };
+        // Zeros to the end of the page, over zeros: a page that is written whole is not read first.
+        let page_end = (at.offset + frame_bytes).next_multiple_of(PAGE_BYTES);
+        buffer.resize((page_end - at.offset) as usize, 0);
         self.newest.file.write_all_at(at.offset, &buffer).map_err(io_error("append to", &self.newest.name))?;
         self.newest.offset += frame_bytes;
         self.newest.link = link;

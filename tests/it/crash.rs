@@ -8,7 +8,7 @@ use fastrand::Rng;
 use meterd::cli::daemon::Daemon;
 
 use crate::harness::sender::Sender;
-use crate::harness::{ANYWHERE, Home, client, number, seed};
+use crate::harness::{ANYWHERE, Home, can_inject, client, number, post, seed};
 
 const ROUNDS: u64 = 10;
 /// Long enough for the store to commit behind the journal, and sometimes to persist.
@@ -91,4 +91,62 @@ fn a_full_store_after_sigterm_leaves_nothing_to_replay() {
     let recovered = home.log()[before..].lines().find(|line| line.contains("recovered")).unwrap().to_owned();
     assert!(recovered.contains("replayed=0 "), "{recovered}");
     sender.settle(&mut client(&daemon)).unwrap();
+}
+
+#[test]
+fn a_start_that_is_killed_at_any_change_to_the_directory_can_be_repeated() {
+    if !can_inject("SIGKILL at the system calls of a start") {
+        return;
+    }
+    let mut kills = 0;
+    for call in ["mkdir", "rename", "ftruncate", "pwrite64", "fdatasync", "fsync", "unlink"] {
+        let (fresh, used) = (Home::small(), Home::small());
+        let sender = Sender::new(5).over(2);
+        let daemon = used.start();
+        sender.send_while(&daemon, || std::thread::sleep(Duration::from_millis(100)));
+        sender.settle(&mut client(&daemon)).unwrap();
+        daemon.kill().unwrap();
+        for (home, fold) in [(&fresh, false), (&used, true)] {
+            for nth in 1.. {
+                // A refold writes the most, so it has the most places to be killed at.
+                let _ = std::fs::remove_dir_all(if fold { home.store() } else { home.place.data_dir.clone() });
+                let place = home.traced(&format!("{call}:signal=KILL:when={nth}"));
+                let survived = Daemon::start(&place, ANYWHERE).map(|daemon| daemon.kill().unwrap()).is_ok();
+                let daemon = home.start();
+                if fold {
+                    sender.check_after_crash(&mut client(&daemon)).unwrap_or_else(|w| panic!("{call} {nth}: {w}"));
+                }
+                daemon.kill().unwrap();
+                if survived {
+                    break;
+                }
+                kills += 1;
+            }
+        }
+    }
+    println!("killed at {kills} system calls");
+    assert!(kills > 20, "{kills}");
+}
+
+/// The checks of this and other modules must be able to fail.
+#[test]
+fn one_event_too_many_and_one_too_few_are_noticed() {
+    let home = Home::small();
+    let daemon = home.start();
+    let mut client = client(&daemon);
+    let sender = Sender::new(9);
+    sender.send_while(&daemon, || std::thread::sleep(Duration::from_millis(100)));
+    sender.settle(&mut client).unwrap();
+    let event = serde_json::json!({"usage_event_id": "extra", "customer": "c00000003", "meter": "bytes", "quantity": "0.01"});
+    assert_eq!(post(&mut client, "/v1/events", &event).0, 200);
+    let noticed = sender.check_after_crash(&mut client).unwrap_err();
+    assert!(noticed.starts_with("1 totals") && noticed.contains("c00000003"), "{noticed}");
+
+    let home = Home::small();
+    let daemon = home.start();
+    let sender = Sender::new(9);
+    sender.send_while(&daemon, || std::thread::sleep(Duration::from_millis(100)));
+    sender.claim_one();
+    let noticed = sender.settle(&mut crate::harness::client(&daemon)).unwrap_err();
+    assert!(noticed.starts_with("1 totals"), "{noticed}");
 }

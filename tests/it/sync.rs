@@ -6,12 +6,12 @@ use std::time::Duration;
 use meterd::cli::daemon::Daemon;
 
 use crate::harness::sender::Sender;
-use crate::harness::{ANYWHERE, Home, client, has_program, skip};
+use crate::harness::{ANYWHERE, Home, can_inject, client};
 
 #[test]
 fn a_failed_sync_ends_the_process_and_nothing_pending_was_acknowledged() {
-    if !has_program("strace", "--version") {
-        return skip("failing syncs: there is no strace");
+    if !can_inject("failing syncs") {
+        return;
     }
     let home = Home::small();
     home.start().stop().unwrap();

@@ -15,6 +15,9 @@ use meterd::cli::daemon::{Daemon, Place};
 pub const METERD: &str = env!("CARGO_BIN_EXE_meterd");
 /// An address with a port that the system picks.
 pub const ANYWHERE: &str = "127.0.0.1:0";
+/// The process that is started is the traced program itself, and strace runs beside it. No `--seccomp-bpf`: with it some
+/// versions of strace inject no signals.
+const STRACE: [&str; 5] = ["-D", "-f", "-qq", "-o", "/dev/null"];
 /// Small segments, so that a test rolls over many, and no reserve that a small disk could not keep.
 pub const SMALL: &str = "[storage]\nreserve = \"1MiB\"\n[journal]\nsegment = \"1MiB\"\n[log]\nformat = \"text\"\n";
 /// Meters whose totals the sender predicts.
@@ -52,9 +55,14 @@ pub fn skip(what: &str) {
     file.write_all(format!("{what}\n").as_bytes()).unwrap();
 }
 
-/// Whether a program can be started.
-pub fn has_program(name: &str, version_flag: &str) -> bool {
-    Command::new(name).arg(version_flag).output().is_ok_and(|output| output.status.success())
+/// Whether faults can be injected; says aloud when not.
+pub fn can_inject(what: &str) -> bool {
+    let can = Command::new("strace").args(STRACE).args(["-e", "trace=fdatasync", "true"]).output();
+    let can = can.is_ok_and(|output| output.status.success());
+    if !can {
+        skip(&format!("{what}: strace cannot be used here"));
+    }
+    can
 }
 
 /// A directory with a config; removed at the end.
@@ -82,10 +90,10 @@ impl Home {
         Daemon::start(&self.place, ANYWHERE).unwrap()
     }
 
-    /// The daemon under strace, which does `injection` to it. The process that is started is the daemon itself.
+    /// The daemon under strace, which does `injection` to it.
     pub fn traced(&self, injection: &str) -> Place {
-        let mut program: Vec<OsString> =
-            ["strace", "-D", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null"].map(Into::into).to_vec();
+        let mut program = vec![OsString::from("strace")];
+        program.extend(STRACE.map(Into::into));
         let calls = injection.split(':').next().unwrap();
         program.extend(["-e".into(), format!("trace={calls}").into()]);
         program.extend(["-e".into(), format!("inject={injection}").into()]);
