@@ -1,6 +1,7 @@
 //! meterd's own event: `{"usage_event_id","customer","meter","quantity"?,"timestamp"?,"dimensions"?,"source"?}`.
 //!
-//! A member with another name is refused, not ignored: a misspelt `quantity` would silently count as 1.
+//! A member whose name looks like a slip for one of these is refused: a misspelt `quantity` would silently count as 1.
+//! Any other member is carried along in the raw event, as evidence, and belongs to its fingerprint.
 
 use crate::http::ingest::fingerprint::Fingerprinter;
 use crate::http::ingest::json::Item;
@@ -21,11 +22,14 @@ pub struct NativeEvent<'t, 'a> {
     pub quantity: Option<Quantity>,
     pub timestamp: Option<Timestamp>,
     pub dimensions: Option<Item<'t, 'a>>,
+    /// The whole event, if it has members of other names.
+    carried: Option<Item<'t, 'a>>,
 }
 
 impl<'t, 'a> NativeEvent<'t, 'a> {
     pub fn read(event: Item<'t, 'a>) -> Result<Self, Rejection> {
         let mut members = [None; NAMES.len()];
+        let mut carried = None;
         for member in event.children() {
             let slot = match member.key().as_ref() {
                 "usage_event_id" => 0,
@@ -35,7 +39,11 @@ impl<'t, 'a> NativeEvent<'t, 'a> {
                 "timestamp" => 4,
                 "dimensions" => 5,
                 "source" => 6,
-                other => return Err(unknown_member(other)),
+                other => {
+                    refuse_slip(other)?;
+                    carried = Some(event);
+                    continue;
+                }
             };
             members[slot] = Some(member);
         }
@@ -48,6 +56,7 @@ impl<'t, 'a> NativeEvent<'t, 'a> {
             timestamp: timestamp.map(|item| rejection::timestamp("/timestamp", item)).transpose()?,
             dimensions: dimensions.map(object).transpose()?,
             source: rejection::optional_name("/source", source)?,
+            carried,
         })
     }
 
@@ -64,6 +73,10 @@ impl<'t, 'a> NativeEvent<'t, 'a> {
         if let Some(dimensions) = self.dimensions {
             out.item("dimensions", dimensions);
         }
+        let members = self.carried.into_iter().flat_map(|event| event.children());
+        for member in members.filter(|member| !NAMES.contains(&member.key().as_ref())) {
+            out.item(member.key(), member);
+        }
     }
 }
 
@@ -71,15 +84,16 @@ fn object<'t, 'a>(item: Item<'t, 'a>) -> Result<Item<'t, 'a>, Rejection> {
     if item.is_object() { Ok(item) } else { Err(Rejection::invalid("/dimensions", "must be an object")) }
 }
 
+/// Refuses a name that was probably meant to be one of ours: by a typing error, or as other APIs call it.
 #[cold]
-fn unknown_member(name: &str) -> Rejection {
+fn refuse_slip(name: &str) -> Result<(), Rejection> {
     let meant = match name {
         "id" | "event_id" => Some(ID),
-        "subject" => Some("customer"),
-        "type" => Some("meter"),
-        "time" => Some("timestamp"),
-        "value" => Some("quantity"),
-        "data" => Some("dimensions"),
+        "subject" | "customer_id" => Some("customer"),
+        "type" | "event_type" => Some("meter"),
+        "time" | "ts" => Some("timestamp"),
+        "value" | "amount" | "qty" | "units" => Some("quantity"),
+        "data" | "properties" => Some("dimensions"),
         name if name.len() > 32 => None,
         name => NAMES
             .into_iter()
@@ -88,10 +102,7 @@ fn unknown_member(name: &str) -> Rejection {
             .min()
             .map(|(_, known)| known),
     };
-    match meant {
-        Some(known) => {
-            Rejection::invalid(Named(name), format_args!("is not a field of an event; did you mean {known:?}?"))
-        }
-        None => Rejection::invalid(Named(name), "is not a field of an event"),
-    }
+    let rejection =
+        |known| Rejection::invalid(Named(name), format_args!("is not a field of an event; did you mean {known:?}?"));
+    meant.map_or(Ok(()), |known| Err(rejection(known)))
 }

@@ -25,6 +25,13 @@ fn with(members: &str) -> String {
 }
 
 #[test]
+fn members_that_are_only_carried_along_belong_to_the_event() {
+    assert_eq!(native(&with(r#","colour":"red""#)), native(&with(r#","colour":"red""#)));
+    assert_ne!(native(&with(r#","colour":"red""#)), native(&with(r#","colour":"blue""#)));
+    assert_ne!(native(&with(r#","colour":"red""#)), native(&with("")));
+}
+
+#[test]
 fn the_order_of_members_does_not_matter_at_any_depth() {
     let one = r#"{"usage_event_id":"e","customer":"c","meter":"m","dimensions":{"a":{"x":1,"y":[1,2]},"b":"z"}}"#;
     let other = r#"{"dimensions":{"b":"z","a":{"y":[1,2],"x":1}},"meter":"m","customer":"c","usage_event_id":"e"}"#;
