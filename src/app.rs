@@ -3,8 +3,8 @@
 //! | start | stop |
 //! | --- | --- |
 //! | log, metrics | engine refuses new work |
-//! | data directory, store | requests under way are answered, the listener closes |
-//! | engine: lock, recovery, threads | engine drains; its last epoch goes to the store, which persists |
+//! | data directory, its lock, store | requests under way are answered, the listener closes |
+//! | engine: recovery, threads | engine drains; its last epoch goes to the store, which persists |
 //! | listener, then the line with the address | exit 0 |
 //!
 //! 1. The address is printed once requests are served, and not before.
@@ -82,9 +82,12 @@ fn run_logged(config: &Config) -> Result<(), AppError> {
     match &served {
         Ok(()) => {
             engine.stop();
+            if let Some(failure) = engine.failure().borrow().clone() {
+                return Err(AppError::Failed(failure));
+            }
             tracing::info!("stopped");
         }
-        // Nothing more may be answered, and nothing may be written.
+        // Nothing more may be answered.
         Err(AppError::Failed(_)) => runtime.shutdown_background(),
         Err(_) => engine.stop(),
     }
@@ -97,7 +100,7 @@ fn install_metrics() -> Result<PrometheusHandle, AppError> {
         .set_buckets_for_metric(exact(metrics::ACK_SECONDS), &ACK_BUCKETS)?
         .set_buckets_for_metric(exact(metrics::JOURNAL_SYNC_SECONDS), &SYNC_BUCKETS)?
         .set_buckets_for_metric(exact(metrics::STORE_COMMIT_SECONDS), &ACK_BUCKETS)?
-        .set_buckets_for_metric(exact(metrics::GROUP_EVENTS), &GROUP_BUCKETS)?
+        .set_buckets_for_metric(exact(metrics::GROUP_RECORDS), &GROUP_BUCKETS)?
         .install_recorder()?;
     metrics::describe();
     ::metrics::gauge!(metrics::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
@@ -120,17 +123,20 @@ fn entropy() -> std::io::Result<Entropy> {
     let mut bytes = [0; 32];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     let (store_id, dedupe_key) = bytes.split_at(16);
-    let halves: (&[u8; 16], &[u8; 16]) = (
-        store_id.try_into().expect("half of 32 bytes"),
-        dedupe_key.try_into().expect("half of 32 bytes"),
-    );
+    let halves: (&[u8; 16], &[u8; 16]) =
+        (store_id.try_into().expect("half of 32 bytes"), dedupe_key.try_into().expect("half of 32 bytes"));
     Ok(Entropy { store_id: u128::from_le_bytes(*halves.0), dedupe_key: *halves.1 })
 }
 
 fn log_recovery(engine: &Engine) {
     let report = engine.report();
     if let Some((file, offset)) = &report.cut_at {
-        tracing::warn!(file, offset, bytes = report.cut_bytes, "a torn tail was cut off the journal; none of it was acknowledged");
+        tracing::warn!(
+            file,
+            offset,
+            bytes = report.cut_bytes,
+            "a torn tail was cut off the journal; none of it was acknowledged"
+        );
     }
     tracing::info!(
         store = report.store.0,
@@ -182,7 +188,8 @@ fn announce(address: std::net::SocketAddr) {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
     // Nobody has to read it.
-    let _ = writeln!(out, "meterd {} listening on http://{address}", env!("CARGO_PKG_VERSION")).and_then(|()| out.flush());
+    let _ =
+        writeln!(out, "meterd {} listening on http://{address}", env!("CARGO_PKG_VERSION")).and_then(|()| out.flush());
     tracing::info!(%address, "serving");
 }
 

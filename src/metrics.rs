@@ -14,7 +14,7 @@ pub const HTTP_CONNECTIONS: &str = "meterd_http_connections";
 pub const HTTP_CONNECTIONS_REFUSED: &str = "meterd_http_connections_refused_total";
 pub const INGEST_REFUSED: &str = "meterd_ingest_refused_total";
 pub const QUEUE_BYTES: &str = "meterd_queue_bytes";
-pub const GROUP_EVENTS: &str = "meterd_group_events";
+pub const GROUP_RECORDS: &str = "meterd_group_records";
 pub const JOURNAL_BYTES: &str = "meterd_journal_bytes_total";
 pub const JOURNAL_SYNC_SECONDS: &str = "meterd_journal_sync_seconds";
 pub const STORE_COMMIT_SECONDS: &str = "meterd_store_commit_seconds";
@@ -25,7 +25,11 @@ pub const INDEX_LOOKUPS: &str = "meterd_index_lookups_total";
 pub const INDEX_FALSE_POSITIVES: &str = "meterd_index_false_positives_total";
 pub const INDEX_RECHECKS: &str = "meterd_index_rechecks_total";
 pub const OPEN_COUNTERS: &str = "meterd_open_counters";
-pub const CLOCK_STEPS: &str = "meterd_clock_steps_total";
+pub const COMPACTION_PENDING_BYTES: &str = "meterd_store_compaction_pending_bytes";
+pub const STORE_BYTES: &str = "meterd_store_bytes";
+pub const STORE_MEMORY_BYTES: &str = "meterd_store_memory_bytes";
+pub const INDEX_RUNS: &str = "meterd_index_runs";
+pub const INDEX_IDS: &str = "meterd_index_ids";
 pub const DISK_AVAILABLE_BYTES: &str = "meterd_disk_available_bytes";
 
 /// Registers unit and help of every metric; called once the recorder is installed.
@@ -40,7 +44,7 @@ pub fn describe() {
     describe_counter!(HTTP_CONNECTIONS_REFUSED, "Connections closed at the connection limit.");
     describe_counter!(INGEST_REFUSED, "Ingest requests refused whole, by reason: overloaded, disk_full, stopping.");
     describe_gauge!(QUEUE_BYTES, Unit::Bytes, "Decoded bodies between arrival and answer.");
-    describe_histogram!(GROUP_EVENTS, "Records in one group commit.");
+    describe_histogram!(GROUP_RECORDS, "Records in one group commit.");
     describe_counter!(JOURNAL_BYTES, Unit::Bytes, "Bytes appended to the journal.");
     describe_histogram!(JOURNAL_SYNC_SECONDS, Unit::Seconds, "One fdatasync of the journal.");
     describe_histogram!(STORE_COMMIT_SECONDS, Unit::Seconds, "One commit of rows and ids to the store.");
@@ -51,6 +55,14 @@ pub fn describe() {
     describe_counter!(INDEX_FALSE_POSITIVES, "Looked-up ids that the index did not hold.");
     describe_counter!(INDEX_RECHECKS, "Batches looked up again by the writer because they waited too long.");
     describe_gauge!(OPEN_COUNTERS, "Counters in memory: one per meter, customer, dimensions and window.");
-    describe_counter!(CLOCK_STEPS, "Times the wall clock was seen to step back.");
+    describe_gauge!(
+        COMPACTION_PENDING_BYTES,
+        Unit::Bytes,
+        "What the store still has to rewrite, as RocksDB estimates it."
+    );
+    describe_gauge!(STORE_BYTES, Unit::Bytes, "The store's files.");
+    describe_gauge!(STORE_MEMORY_BYTES, Unit::Bytes, "The store's write buffers, block cache, filters and indexes.");
+    describe_gauge!(INDEX_RUNS, "Sorted runs that the lookup of an id may have to probe.");
+    describe_gauge!(INDEX_IDS, "Ids in the index, estimated; expired ones until compaction meets them.");
     describe_gauge!(DISK_AVAILABLE_BYTES, Unit::Bytes, "Free space of the data directory's file system.");
 }

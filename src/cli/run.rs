@@ -38,7 +38,11 @@ pub fn run(args: &Args) -> ExitCode {
             // With the place in the file, if the store can still be read; the log has the plain sentence.
             let recorded = app::recorded_meters(&config).unwrap_or_default();
             let changes = config::check_against(&config, &recorded, &source);
-            if changes.is_empty() { ExitCode::from(EXIT_CONFIG) } else { check_config::refuse(&Report::new(source, changes), false) }
+            if changes.is_empty() {
+                ExitCode::from(EXIT_CONFIG)
+            } else {
+                check_config::refuse(&Report::new(source, changes), false)
+            }
         }
         Err(AppError::Open(OpenError::InUse)) => ExitCode::from(EXIT_IN_USE),
         Err(_) => ExitCode::from(EXIT_IO),

@@ -53,9 +53,7 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn to_json(verified: &Verified) -> String {
-    let difference = |difference: &crate::engine::Difference| {
-        serde_json::json!({ "what": difference.what, "journal": difference.journal, "store": difference.store })
-    };
+    let difference = |difference: &crate::engine::Difference| serde_json::json!({ "what": difference.what, "journal": difference.journal, "store": difference.store });
     let json = serde_json::json!({
         "position": verified.position.0,
         "journal_end": verified.journal_end.0,

@@ -13,6 +13,7 @@ use super::report::ConfigError;
 use super::source::Source;
 use super::suggest;
 use crate::meter::definition::{DIMENSIONS_MAX, UNIQUE_MEMBERS_DEFAULT, UNIQUE_MEMBERS_MAX};
+use crate::meter::meters::METERS_PER_EVENT_TYPE_MAX;
 use crate::meter::{Aggregation, Definition, FrozenField, Late, Path, WindowLength, Zone};
 use crate::model::Duration;
 use crate::model::id::NAME_BYTES_MAX;
@@ -99,9 +100,19 @@ pub fn walk(root: &DeTable<'_>, source: &Source, errors: &mut Errors) -> Vec<Def
         } else if !meter.slug.is_empty() {
             seen.insert(meter.slug.clone(), span.start);
         }
+        check_feeders(&meters, &meter, &item, errors);
         meters.push(meter);
     }
     meters
+}
+
+/// One event can feed only so many meters.
+fn check_feeders(before: &[Definition], meter: &Definition, item: &Item<'_>, errors: &mut Errors) {
+    let feeders = before.iter().filter(|other| other.event_type == meter.event_type).count();
+    if feeders == METERS_PER_EVENT_TYPE_MAX {
+        let message = format!("more than {METERS_PER_EVENT_TYPE_MAX} meters want event type \"{}\"", meter.event_type);
+        errors.push(ConfigError::at(item.span.clone(), format!("{}.event_type", item.key), message));
+    }
 }
 
 fn read_meter(table: &DeTable<'_>, item: &Item<'_>, errors: &mut Errors) -> Definition {

@@ -103,6 +103,10 @@ pub const SECTIONS: [Section; 7] = [
                 name: "open_counters",
                 read: |c, i, e| e.set(&mut c.engine.open_counters_max, i, i.integer(1..=1_000_000_000)),
             },
+            Key {
+                name: "unique_members",
+                read: |c, i, e| e.set(&mut c.engine.unique_members_max, i, i.integer(1..=1_000_000_000)),
+            },
         ],
     },
     Section {
@@ -164,18 +168,18 @@ pub fn check_together(root: &DeTable<'_>, config: &Config, errors: &mut Errors) 
     let sizes = [
         (
             ["ingest.max_decoded_body", "ingest.max_body"],
-            (http.max_decoded_body_bytes, http.max_body_bytes),
+            (http.max_decoded_body_bytes as u64, http.max_body_bytes as u64),
             "a body that is not compressed has to pass both limits",
         ),
         (
             ["limits.queue", "ingest.max_decoded_body"],
-            (config.engine.queue_bytes, http.max_decoded_body_bytes),
+            (config.engine.queue_bytes as u64, http.max_decoded_body_bytes as u64),
             "a body that never fits the queue would be refused for ever",
         ),
     ];
     for (keys, (larger, smaller), why) in sizes {
         if larger < smaller && !errors.spoilt(&keys) {
-            let shown = [larger, smaller].map(|bytes| units::shown_size(bytes as u64));
+            let shown = [larger, smaller].map(units::shown_size);
             let message = format!("{} ({}) is less than {} ({}): {why}", keys[0], shown[0], keys[1], shown[1]);
             push_at(root, &keys, message, format!("{} = \"{}\" or more", last(keys[0]), shown[1]), errors);
         }

@@ -38,7 +38,7 @@ fn shipped() -> String {
 }
 
 /// Each option with another value than its default.
-const OTHER_VALUES: [(&str, &str); 22] = [
+const OTHER_VALUES: [(&str, &str); 23] = [
     ("server.listen", r#""[::1]:9""#),
     ("server.max_connections", "7"),
     ("server.header_timeout", r#""1s""#),
@@ -60,6 +60,7 @@ const OTHER_VALUES: [(&str, &str); 22] = [
     ("journal.compression", r#""lz4""#),
     ("limits.queue", r#""1GiB""#),
     ("limits.open_counters", "1000"),
+    ("limits.unique_members", "1000"),
     ("log.level", r#""warn""#),
 ];
 

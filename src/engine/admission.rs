@@ -75,6 +75,21 @@ impl Gate {
     }
 }
 
+impl Permit {
+    /// Asks for more, under the same rule: alone, a request is let in however large it becomes.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let fits = |used: usize| (used == self.bytes || used + bytes <= self.gate.bytes_max).then(|| used + bytes);
+        let grown = self.gate.bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, fits);
+        grown.map_err(|_| Refusal::Overloaded)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         self.gate.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
@@ -95,6 +110,21 @@ mod tests {
         assert_eq!(gate.bytes(), 40);
         drop(second);
         assert!(gate.admit(1_000).is_ok(), "one large request alone is let in");
+    }
+
+    #[test]
+    fn a_permit_grows_within_the_limit_or_alone() {
+        let gate = Gate::new(100);
+        let mut first = gate.admit(10).unwrap();
+        first.grow(500).unwrap();
+        assert_eq!((first.bytes(), gate.bytes()), (510, 510), "alone");
+        drop(first);
+        let mut first = gate.admit(10).unwrap();
+        let second = gate.admit(50).unwrap();
+        assert_eq!(first.grow(41).unwrap_err(), Refusal::Overloaded);
+        first.grow(40).unwrap();
+        drop((first, second));
+        assert_eq!(gate.bytes(), 0);
     }
 
     #[test]

@@ -119,10 +119,14 @@ impl Batch {
 pub enum BatchError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the request's events take {bytes} bytes in the journal, at most {RECORD_BYTES_MAX} fit one group: send fewer at once")]
+    #[error(
+        "the request's events take {bytes} bytes in the journal, at most {RECORD_BYTES_MAX} fit one group: send fewer at once"
+    )]
     TooLarge { bytes: usize },
 }
 
+/// What an event's outcome and its part of the answer may take: code, detail, JSON.
+const ANSWER_BYTES: usize = 256;
 /// What a batch may take in the journal: a group that is nearly full must still hold it.
 const RECORD_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - (8 << 20);
 
@@ -211,6 +215,13 @@ impl BatchBuilder {
         self.batch.is_empty()
     }
 
+    /// Memory that the batch takes, its answer included, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        let Batch { slots, encoded, feeds, keys, .. } = &self.batch;
+        let slot_bytes = size_of::<Slot>() + ANSWER_BYTES;
+        slots.len() * slot_bytes + encoded.capacity() + feeds.len() * size_of::<Feed>() + keys.capacity()
+    }
+
     /// The next event of the request cannot be taken.
     pub fn reject(&mut self, code: Code, detail: impl Into<Box<str>>) {
         self.batch.slots.push(Slot::Rejected(code, detail.into()));
@@ -218,6 +229,10 @@ impl BatchBuilder {
 
     /// The next event of the request.
     pub fn push(&mut self, event: &NewEvent<'_>) {
+        if self.batch.encoded.len() > RECORD_BYTES_MAX {
+            // `finish` will refuse the batch; there is no use in making it larger.
+            return;
+        }
         let Self { context, batch, windows, scratch } = self;
         let key = context.hasher.event_key(scratch, batch.tenant.as_str(), event.source, event.usage_event_id);
         let timestamp = event.timestamp.unwrap_or(batch.received_at);

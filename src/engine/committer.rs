@@ -71,7 +71,7 @@ pub fn start(shared: &Arc<Shared>, options: &Options, work: Work) -> std::io::Re
     let (synced, synced_in) = bounded(1);
     let (epochs, epochs_in) = bounded(1);
     let (committed, committed_in) = bounded(1);
-    let preparer = journal.preparer();
+    let preparer = journal.preparer(options.disk_reserve_bytes);
     let writer_loop = WriterLoop {
         shared: shared.clone(),
         writer,
@@ -85,7 +85,8 @@ pub fn start(shared: &Arc<Shared>, options: &Options, work: Work) -> std::io::Re
         stopping: false,
         ticked: Duration::ZERO,
     };
-    let journal_loop = JournalLoop {
+    shared.set_compaction_bytes(store.stats().file_bytes);
+    let mut journal_loop = JournalLoop {
         shared: shared.clone(),
         journal,
         disk,
@@ -95,6 +96,7 @@ pub fn start(shared: &Arc<Shared>, options: &Options, work: Work) -> std::io::Re
         disk_checked: Duration::ZERO,
         metrics: Default::default(),
     };
+    journal_loop.check_disk();
     let store_loop = StoreLoop {
         shared: shared.clone(),
         store,
@@ -103,6 +105,7 @@ pub fn start(shared: &Arc<Shared>, options: &Options, work: Work) -> std::io::Re
         committed,
         persist_interval: options.persist_interval,
         persisted_at: Duration::ZERO,
+        horizon: (Seq::ZERO, Seq::ZERO),
     };
     let threads = vec![
         ("writer", spawn(shared, "writer", move || writer_loop.run())?),

@@ -23,6 +23,9 @@ mod recent;
 use filter::Filter;
 pub use recent::{Generation, Recent};
 
+/// Ids that enter the filter together while it is loaded.
+const LOAD_IDS: usize = 4_096;
+
 /// The ids that the store has, behind a filter.
 pub struct Index {
     store: Arc<dyn Store>,
@@ -37,10 +40,15 @@ impl Index {
     pub fn load(store: Arc<dyn Store>) -> Result<(Self, Seq), StoreError> {
         let filter = Filter::with_room_for(store.stats().ids_estimate);
         let mut highest = Seq::ZERO;
+        let mut keys = Vec::with_capacity(LOAD_IDS);
         store.scan_ids(&mut |key, entry| {
-            filter.insert(key);
             highest = highest.max(entry.seq);
+            keys.push(key);
+            if keys.len() == LOAD_IDS {
+                filter.insert_many(keys.drain(..), highest);
+            }
         })?;
+        filter.insert_many(keys, highest);
         let index = Self {
             position: AtomicU64::new(store.position().0),
             store,
@@ -60,7 +68,8 @@ impl Index {
     pub fn look_up(&self, keys: &[EventKey], found: &mut Vec<Option<IdEntry>>) -> Result<(), StoreError> {
         let mut possible = Vec::new();
         self.filter.contains_many(keys, &mut possible);
-        let asked: Vec<EventKey> = keys.iter().zip(&possible).filter(|(_, possible)| **possible).map(|(key, _)| *key).collect();
+        let asked: Vec<EventKey> =
+            keys.iter().zip(&possible).filter(|(_, possible)| **possible).map(|(key, _)| *key).collect();
         found.clear();
         if asked.is_empty() {
             found.resize(keys.len(), None);
@@ -75,9 +84,14 @@ impl Index {
         Ok(())
     }
 
+    /// Ids below `horizon` are forgotten.
+    pub fn forget_below(&self, horizon: Seq) {
+        self.filter.drop_below(horizon);
+    }
+
     /// The store has these ids now; then `position` may be published.
     pub fn add(&self, ids: &[(EventKey, IdEntry)], position: Seq) {
-        self.filter.insert_many(ids.iter().map(|(key, _)| *key));
+        self.filter.insert_many(ids.iter().map(|(key, _)| *key), position);
         self.position.store(position.0, Ordering::Release);
         self.filter.prepare();
     }

@@ -43,9 +43,9 @@ mod writer;
 pub use admission::{Gate, Permit, Refusal};
 pub use batch::{Batch, BatchBuilder, BatchError, Batches, NewEvent, NewFeed};
 pub use committer::Failure;
+pub use dedupe::Index;
 pub use hash::Hasher;
 pub use options::Options;
-pub use dedupe::Index;
 pub use recovery::{Entropy, OpenError, Opened, Parts, Report, Running, lock};
 pub use state::{LoadError, TenantTotals};
 pub use verify::{Difference, Verified, VerifyError, verify};
@@ -100,8 +100,7 @@ impl Engine {
         let shared = Shared::new(Gate::new(options.queue_bytes), parts.clock.clone(), journal.durable());
         let view = View::new(writer.state().clone(), shared.durable());
         let (store, disk) = (parts.store.clone(), parts.disk.clone());
-        let (requests, threads) =
-            committer::start(&shared, options, Work { writer, journal, index, store, disk })?;
+        let (requests, threads) = committer::start(&shared, options, Work { writer, journal, index, store, disk })?;
         Ok(Self(Arc::new(Inner {
             shared,
             batches,

@@ -14,6 +14,8 @@ pub struct Options {
     pub queue_bytes: usize,
     /// Counters in memory: one per meter, customer, dimensions and window.
     pub open_counters_max: u64,
+    /// Members of exact unique counters, all together: 16 bytes each, and their tables.
+    pub unique_members_max: u64,
     /// Free bytes on the file system below which ingest is refused as disk-full.
     pub disk_reserve_bytes: u64,
     /// How long state may be ahead of the store before it is handed over.
@@ -32,10 +34,11 @@ impl Default for Options {
             dedupe_retention: Duration::from_secs(36 * 86_400),
             queue_bytes: 64 << 20,
             open_counters_max: 5_000_000,
+            unique_members_max: 10_000_000,
             disk_reserve_bytes: 512 << 20,
             commit_interval: Duration::from_secs(1),
             epoch_ids: 512 << 10,
-            persist_interval: Duration::from_secs(5),
+            persist_interval: Duration::from_secs(2),
         }
     }
 }

@@ -3,8 +3,8 @@
 //! 1. The store is the fold of the log up to its position, so the fold goes on from exactly there.
 //! 2. A journal that ends before the store's position, or before an id in the index, has lost records: refuse.
 //! 3. Nothing is sent and nothing is decided here; replay only folds.
-//! 4. A long replay is committed to the store on the way, so that memory stays bounded and a second crash repeats less:
-//!    but only what a later frame calls durable, because the tail may be nowhere but in the page cache.
+//! 4. A long replay is committed to the store and persisted on the way, so that memory stays bounded and a second crash
+//!    repeats less: but only what a later frame calls durable, because the tail may be nowhere but in the page cache.
 
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ use crate::store::{Commit, Store, StoreError};
 
 /// Held while a process has the data directory open.
 const LOCK_FILE: &str = "lock";
+/// A replay commits this many epochs as one: nobody waits for the store, and a counter that changed often is written once.
+const REPLAY_EPOCHS: usize = 4;
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// What the engine stands on.
@@ -61,7 +63,9 @@ pub enum OpenError {
     Fold { segment: Seq, offset: u64, source: FoldError },
     #[error("the store is at record {store}, but there is no journal: it was removed, or this is not its directory")]
     JournalMissing { store: Seq },
-    #[error("the journal ends at record {journal}, the store has record {store}: the journal has lost acknowledged records")]
+    #[error(
+        "the journal ends at record {journal}, the store has record {store}: the journal has lost acknowledged records"
+    )]
     JournalBehind { journal: Seq, store: Seq },
     #[error("the log begins without a Genesis record")]
     NoGenesis,
@@ -143,9 +147,9 @@ pub fn open(
     let index = Arc::new(index);
     let state = State::load(&*parts.store, table_hasher.clone())?;
     parts.store.set_horizon(state.clock().horizon());
-    let mut replay = Replay::new(parts, options, state, index.clone());
-    let (mut journal, mut report) = replay.journal(parts, journal_options, entropy)?;
     let known = parts.store.position().max(highest_id);
+    let mut replay = Replay::new(parts, options, state, index.clone());
+    let (mut journal, mut report) = replay.journal(parts, journal_options, entropy, known)?;
     if journal.last() < known {
         return Err(OpenError::JournalBehind { journal: journal.last(), store: known });
     }
@@ -175,12 +179,13 @@ impl Replay {
         Self { state, recent, index, store, clock, epoch_ids: options.epoch_ids, reported, records: 0 }
     }
 
-    /// Folds the journal's tail, or makes a new journal for an empty store.
+    /// Folds the journal's tail, every record up to `known` being one that was durable once; or makes a new journal for an empty store.
     fn journal(
         &mut self,
         parts: &Parts,
         options: journal::Options,
         entropy: Entropy,
+        known: Seq,
     ) -> Result<(Journal, Report), OpenError> {
         let position = self.state.position();
         let store_id = self.store.store_id()?.map(StoreId);
@@ -192,7 +197,7 @@ impl Replay {
             let journal = Journal::create(parts.disk.clone(), options, StoreId(entropy.store_id), Seq(1))?;
             return Ok((journal, report));
         }
-        let start = Start { after: position, floor: position, store_id };
+        let start = Start { after: position, floor: known, store_id };
         let folded = Journal::recover(parts.disk.clone(), options, start, &mut |frame| self.frame(&frame));
         let (journal, recovered) = folded.map_err(|error| match error {
             ReplayError::Journal(error) => OpenError::Journal(error),
@@ -206,7 +211,7 @@ impl Replay {
     fn frame(&mut self, frame: &journal::FrameView<'_>) -> Result<(), OpenError> {
         let refuse = |source| OpenError::Fold { segment: frame.at.segment, offset: frame.at.offset, source };
         let expected = frame.first_seq.plus(u64::from(frame.count));
-        if self.recent.open_ids() >= self.epoch_ids && frame.durable >= self.state.position() {
+        if self.recent.open_ids() >= self.epoch_ids * REPLAY_EPOCHS && frame.durable >= self.state.position() {
             self.commit()?;
         }
         for record in record::records(frame.payload) {
@@ -230,6 +235,8 @@ impl Replay {
         let generation = self.recent.close(position);
         let commit = Commit { position, ids: generation.iter().collect(), rows: self.state.take_epoch() };
         self.store.commit(&commit)?;
+        // Or a daemon that is killed soon after every start would replay an ever longer tail.
+        self.store.persist()?;
         self.index.add(&commit.ids, position);
         self.recent.published(position);
         Ok(())

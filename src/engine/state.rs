@@ -39,11 +39,15 @@ pub struct State {
     position: Seq,
     genesis: Option<Genesis>,
     definitions: Vec<Definition>,
+    /// Since they were last written to the store.
+    definitions_changed: bool,
     clock: LogClock,
     tenants: BTreeMap<Box<str>, TenantTotals>,
     hasher: TableHasher,
     table: SeriesTable,
     open_counters: u64,
+    /// Members of exact unique counters, all together.
+    members: u64,
     epoch: Epoch,
     mark_changes: Vec<MarkChange>,
 }
@@ -57,6 +61,13 @@ pub struct Feed<'a> {
     /// The series' name and its table hash.
     pub key: &'a [u8],
     pub hash: u64,
+}
+
+/// How much the state may hold; what would exceed it is refused.
+#[derive(Clone, Copy, Debug)]
+pub struct StateLimits {
+    pub open_counters_max: u64,
+    pub unique_members_max: u64,
 }
 
 /// Where a feed goes: the series, if it is there, and the counter in it.
@@ -85,11 +96,13 @@ impl State {
             position: Seq::ZERO,
             genesis: None,
             definitions: Vec::new(),
+            definitions_changed: false,
             clock: LogClock::default(),
             tenants: BTreeMap::new(),
             table: SeriesTable::new(hasher.clone()),
             hasher,
             open_counters: 0,
+            members: 0,
             epoch: Epoch::default(),
             mark_changes: Vec::new(),
         }
@@ -152,7 +165,9 @@ impl State {
     pub fn locate_again(&self, feed: &Feed<'_>, before: Located) -> Located {
         match (before.series, before.counter) {
             (None, _) => self.locate(feed),
-            (Some(number), Ok(place)) if self.table.get(number).counters[place].window.start == feed.window.start => before,
+            (Some(number), Ok(place)) if self.table.get(number).counters[place].window.start == feed.window.start => {
+                before
+            }
             (series, _) => self.locate_in(feed, series),
         }
     }
@@ -166,24 +181,28 @@ impl State {
     pub fn check<'a>(
         &self,
         feeds: impl Iterator<Item = (Feed<'a>, Located)>,
-        open_counters_max: u64,
+        limits: &StateLimits,
     ) -> Result<(), (Code, String)> {
         let mut open_counters = self.open_counters;
+        let mut members = self.members;
         for (feed, located) in feeds {
             let definition = &self.definitions[usize::from(feed.meter.0)];
             let refusal = match (located.series, located.counter) {
-                (Some(number), Ok(place)) => {
-                    self.table.get(number).counters[place].aggregate.check(feed.value).err()
-                }
+                (Some(number), Ok(place)) => self.table.get(number).counters[place].aggregate.check(feed.value).err(),
                 _ => {
                     open_counters += 1;
-                    if open_counters > open_counters_max {
-                        let detail = format!("limits.open_counters = {open_counters_max} is reached");
+                    if open_counters > limits.open_counters_max {
+                        let detail = format!("limits.open_counters = {} is reached", limits.open_counters_max);
                         return Err((Code::CounterLimit, detail));
                     }
                     Aggregate::new(definition).check(feed.value).err()
                 }
             };
+            members += u64::from(matches!(feed.value, Value::Member(_)));
+            if members > limits.unique_members_max && matches!(feed.value, Value::Member(_)) {
+                let detail = format!("limits.unique_members = {} is reached", limits.unique_members_max);
+                return Err((Code::UniqueLimit, detail));
+            }
             if let Some(refusal) = refusal {
                 return Err((code_of(refusal), format!("meter {}: {refusal}", definition.slug)));
             }
@@ -192,7 +211,12 @@ impl State {
     }
 
     /// Adds one event that was checked, or that the log says was accepted.
-    pub fn apply_feed(&mut self, (at, seq): (Timestamp, Seq), feed: &Feed<'_>, located: Located) -> Result<(), FoldError> {
+    pub fn apply_feed(
+        &mut self,
+        (at, seq): (Timestamp, Seq),
+        feed: &Feed<'_>,
+        located: Located,
+    ) -> Result<(), FoldError> {
         let definition = self.definitions.get(usize::from(feed.meter.0)).ok_or(FoldError::UnknownMeter(seq))?;
         let number = located.series.unwrap_or_else(|| self.table.insert(feed.hash, feed.key, feed.meter));
         let series = self.table.get_mut(number);
@@ -203,11 +227,16 @@ impl State {
             self.open_counters += 1;
             place
         });
+        self.clock.saw_event(at);
         self.epoch.touch(number, series, place);
         let counter = &mut series.counters[place];
         let added = counter.aggregate.add(feed.value, at, seq).map_err(|_| FoldError::DoesNotFit(seq))?;
         counter.event_count += 1;
+        if added.became_approximate {
+            self.members = self.members.saturating_sub(u64::from(definition.unique_members_max));
+        }
         if let (true, Value::Member(member)) = (added.new_member, feed.value) {
+            self.members += 1;
             self.epoch.add_member(&series.key, feed.window.start, member);
         }
         Ok(())
@@ -258,7 +287,8 @@ impl State {
             let event = event?;
             seq = seq.next();
             for feed in &event.feeds {
-                let slug = self.definitions.get(usize::from(feed.meter.0)).ok_or(FoldError::UnknownMeter(seq))?.slug.as_str();
+                let slug =
+                    self.definitions.get(usize::from(feed.meter.0)).ok_or(FoldError::UnknownMeter(seq))?.slug.as_str();
                 name.clear();
                 key::put_customer(&mut name, events.tenant, event.customer);
                 key::put_meter(&mut name, slug, feed.dimensions.iter().copied());
@@ -282,6 +312,7 @@ impl State {
             Some(known) => *known = definition.clone(),
             None => self.definitions.push(definition.clone()),
         }
+        self.definitions_changed = true;
         // Counters that are already there go by the new limits too, as they would once reloaded.
         for number in 0..self.table.len() {
             let series = self.table.get_mut(number as u32);

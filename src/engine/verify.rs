@@ -74,9 +74,9 @@ pub fn verify(disk: &Arc<dyn Disk>, store: &dyn Store, progress: &mut dyn FnMut(
     let mut folded = State::new(hasher);
     let position = stored.position();
     let horizon = stored.clock().horizon();
-    let (stored_ids, ahead) = scan_ids(store, horizon, position)?;
+    let (stored_ids, ahead, newest_id) = scan_ids(store, horizon, position)?;
     let mut ids = IdSum::default();
-    let start = Start { after: Seq::ZERO, floor: position, store_id: store.store_id()?.map(StoreId) };
+    let start = Start { after: Seq::ZERO, floor: position.max(newest_id), store_id: store.store_id()?.map(StoreId) };
     let read = journal::read(&**disk, start, &mut |frame| {
         let refuse = |source| VerifyError::Fold { segment: frame.at.segment, offset: frame.at.offset, source };
         for record in record::records(frame.payload) {
@@ -175,17 +175,18 @@ fn name(series: &Series, counter: &Counter) -> String {
     }
 }
 
-/// The digest of the ids up to `position`, and the ids beyond it.
-fn scan_ids(store: &dyn Store, horizon: Seq, position: Seq) -> Result<(IdSum, HashSet<EventKey>), StoreError> {
-    let (mut sum, mut ahead) = (IdSum::default(), HashSet::new());
+/// The digest of the ids up to `position`, the ids beyond it, and the newest record that any of them names.
+fn scan_ids(store: &dyn Store, horizon: Seq, position: Seq) -> Result<(IdSum, HashSet<EventKey>, Seq), StoreError> {
+    let (mut sum, mut ahead, mut newest) = (IdSum::default(), HashSet::new(), Seq::ZERO);
     store.scan_ids(&mut |key, entry| {
+        newest = newest.max(entry.seq);
         if entry.seq > position {
             ahead.insert(key);
         } else if entry.seq >= horizon {
             sum.add(key, entry);
         }
     })?;
-    Ok((sum, ahead))
+    Ok((sum, ahead, newest))
 }
 
 /// An order-independent digest of ids: how many, and the sum of a hash of each.

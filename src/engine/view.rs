@@ -18,6 +18,8 @@ use crate::model::{MeterId, Seq, TenantId, Timestamp, Window};
 const SLICE_COST: usize = 5_000;
 const SERIES_COST: usize = 1;
 const ROW_COST: usize = 5;
+/// A reader copies or merges what a set holds.
+const HEAP_BYTES_PER_COST: usize = 128;
 
 /// Which windows are wanted. `None`: all.
 #[derive(Clone, Copy, Debug)]
@@ -150,7 +152,7 @@ fn visit_series(
         if *budget == 0 {
             return Some(Place { series: place.series, window: Some(counter.window.start) });
         }
-        *budget = budget.saturating_sub(ROW_COST);
+        *budget = budget.saturating_sub(ROW_COST + counter.aggregate.heap_bytes() / HEAP_BYTES_PER_COST);
         let ended = counter.window.end <= state.clock().effective();
         visit(WindowRow {
             meter: series.meter,

@@ -17,14 +17,14 @@ use crate::engine::Options;
 use crate::engine::batch::{Batch, Feed as BatchFeed, Item, Slot};
 use crate::engine::dedupe::{Generation, Index, Recent};
 use crate::engine::record::{self, EventsWriter, Record, Tally};
-use crate::engine::state::{Feed, Located, State};
+use crate::engine::state::{Feed, Located, State, StateLimits};
 use crate::model::{Code, Duration, IdEntry, Outcome, Seq, TenantId, Timestamp};
 use crate::store::{Commit, StoreError};
 
 /// A group takes no further batch from this size on.
 pub const GROUP_BYTES: usize = 4 << 20;
 /// Past so many times the ids of an epoch the store is waited for.
-const EPOCHS_BEHIND_MAX: usize = 8;
+const EPOCHS_BEHIND_MAX: usize = 4;
 /// Counters copied out between two batches: well under a millisecond.
 const DRAIN_SLICE: usize = 2_000;
 
@@ -198,12 +198,13 @@ impl<R> Writer<R> {
         let remembered = |entry: &IdEntry| entry.seq >= horizon;
         let before = found.next_id();
         let in_batch = || self.recent.get_open(item.key);
-        let known = [item.indexed, before].into_iter().flatten().find(remembered).or_else(|| in_batch().filter(remembered));
+        let known =
+            [item.indexed, before].into_iter().flatten().find(remembered).or_else(|| in_batch().filter(remembered));
         if let Some(entry) = known {
             let same = entry.fingerprint == item.fingerprint;
             return Err(if same { Outcome::Duplicate(entry.seq) } else { Outcome::Conflict(entry.seq) });
         }
-        self.check_time(item.timestamp, now)?;
+        self.check_time(item.timestamp, now, state.clock().forgotten())?;
         let feeds: SmallVec<[(Feed<'b>, Located); 2]> = batch.feeds[item.feeds.clone()]
             .iter()
             .zip(&found.counters[item.feeds.clone()])
@@ -213,11 +214,20 @@ impl<R> Writer<R> {
             })
             .collect();
         let refused = |(code, detail): (Code, String)| Outcome::Rejected(code, detail.into());
-        state.check(feeds.iter().copied(), self.options.open_counters_max).map_err(refused)?;
+        let limits = StateLimits {
+            open_counters_max: self.options.open_counters_max,
+            unique_members_max: self.options.unique_members_max,
+        };
+        state.check(feeds.iter().copied(), &limits).map_err(refused)?;
         Ok(feeds)
     }
 
-    fn check_time(&self, timestamp: Timestamp, now: Timestamp) -> Result<(), Outcome> {
+    fn check_time(&self, timestamp: Timestamp, now: Timestamp, forgotten: Option<Timestamp>) -> Result<(), Outcome> {
+        if Some(timestamp) <= forgotten {
+            let detail =
+                format!("{timestamp} lies where ids are forgotten by now (dedupe.retention): it may have counted");
+            return Err(Outcome::Rejected(Code::TooLate, detail.into()));
+        }
         if timestamp < now.saturating_sub(self.options.accept_past) {
             let detail = format!("{timestamp} is further back from {now} than ingest.accept_past");
             return Err(Outcome::Rejected(Code::TooLate, detail.into()));

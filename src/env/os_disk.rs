@@ -34,8 +34,10 @@ impl OsDisk {
     /// As `new`, and makes `root` if it is missing, with its name durable in the directory that holds it.
     pub fn create(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
+        let missing = std::path::absolute(&root)?.ancestors().take_while(|path| !path.exists()).count();
         std::fs::create_dir_all(&root)?;
-        if let Some(parent) = root.canonicalize()?.parent() {
+        // The entry of every directory that was made, and of the root even if it was there before.
+        for parent in root.canonicalize()?.ancestors().skip(1).take(missing.max(1)) {
             File::open(parent)?.sync_all()?;
         }
         Ok(Self { root })

@@ -1,7 +1,7 @@
 //! Reads a request's body within its limits: length, time, and room in the engine's queue.
 //!
 //! 1. A declared length over the limit is refused before a byte is read.
-//! 2. Room is asked for before memory is taken: at once for a declared length, in steps otherwise.
+//! 2. Room is asked for as bytes arrive, before they are kept: who only declares a length holds none.
 //! 3. The whole body has one deadline, so that a client cannot hold on by sending a byte at a time.
 
 use std::time::Duration;
@@ -15,37 +15,29 @@ use http_body_util::BodyExt;
 use crate::engine::{Engine, Permit};
 use crate::http::problem::Problem;
 
-/// Room is asked for in multiples of this where the length is not known beforehand, in bytes.
-const STEP_BYTES: usize = 64 << 10;
+/// Room is asked for in multiples of this, in bytes.
+const STEP_BYTES: usize = 16 << 10;
 
 /// Room in the engine's queue that grows with what it stands for.
-pub struct Room<'e> {
-    engine: &'e Engine,
-    permit: Permit,
-    /// What it grew by since, step by step: never given back to ask for more, so growing cannot fail halfway for want
-    /// of the room it holds itself.
-    grown: Vec<Permit>,
-    bytes: usize,
-}
+pub struct Room(Permit);
 
-impl<'e> Room<'e> {
-    pub fn new(engine: &'e Engine, bytes: usize) -> Result<Self, Problem> {
-        Ok(Self { engine, permit: engine.admit(bytes)?, grown: Vec::new(), bytes })
+impl Room {
+    pub fn new(engine: &Engine) -> Result<Self, Problem> {
+        Ok(Self(engine.admit(0)?))
     }
 
     /// Makes sure that `bytes` are covered.
     pub fn cover(&mut self, bytes: usize) -> Result<(), Problem> {
-        if bytes > self.bytes {
-            let step = (bytes - self.bytes).next_multiple_of(STEP_BYTES);
-            self.grown.push(self.engine.admit(step)?);
-            self.bytes += step;
+        let missing = bytes.saturating_sub(self.0.bytes());
+        if missing > 0 {
+            self.0.grow(missing.next_multiple_of(STEP_BYTES))?;
         }
         Ok(())
     }
 
-    /// The room as it was at first, for the engine to hold, and what it grew by, for the caller to hold until the answer.
-    pub fn into_permits(self) -> (Permit, Vec<Permit>) {
-        (self.permit, self.grown)
+    /// For the engine to hold until the answer.
+    pub fn into_permit(self) -> Permit {
+        self.0
     }
 }
 
@@ -63,7 +55,7 @@ pub async fn collect(
     declared: Option<usize>,
     limit: usize,
     deadline: Duration,
-    room: &mut Room<'_>,
+    room: &mut Room,
 ) -> Result<Bytes, Problem> {
     let collected = tokio::time::timeout(deadline, collect_untimed(body, declared, limit, room)).await;
     collected.unwrap_or(Err(Problem::BodyTimeout { seconds: deadline.as_secs() }))
@@ -73,7 +65,7 @@ async fn collect_untimed(
     mut body: Body,
     declared: Option<usize>,
     limit: usize,
-    room: &mut Room<'_>,
+    room: &mut Room,
 ) -> Result<Bytes, Problem> {
     let mut first: Option<Bytes> = None;
     let mut whole = BytesMut::new();

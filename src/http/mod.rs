@@ -13,7 +13,7 @@
 //!
 //! 1. Whatever a client sends, it holds a bounded amount of memory for a bounded time.
 //! 2. A 2xx for events leaves only once the engine says that they are durable; so does a total that rests on them.
-//! 3. Every error body is `application/problem+json`. Retry-After goes with 429 and 503 only.
+//! 3. Every error body is `application/problem+json`. Retry-After goes with 503 only.
 
 mod body;
 mod health;

@@ -57,6 +57,8 @@ pub enum Problem {
     Refused(Refusal),
     #[error("not ready: {0}")]
     NotReady(String),
+    #[error("the index of ids cannot be read; nothing of this request was taken")]
+    IndexUnreadable,
     #[error("the daemon failed and is going down; whether the events counted is unknown, a retry is safe")]
     EngineFailed,
 }
@@ -90,7 +92,7 @@ impl Problem {
             Problem::Refused(Refusal::Overloaded | Refusal::Stopping) => StatusCode::SERVICE_UNAVAILABLE,
             Problem::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
             Problem::Refused(Refusal::DiskFull) => StatusCode::INSUFFICIENT_STORAGE,
-            Problem::EngineFailed => StatusCode::INTERNAL_SERVER_ERROR,
+            Problem::IndexUnreadable | Problem::EngineFailed => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::DIRECTORY;
 use super::error::{JournalError, io_error};
 use super::segment;
 use crate::env::{Disk, DiskFile};
@@ -49,6 +50,8 @@ struct State {
 /// It must have ended before the same directory is opened again.
 pub struct Preparer {
     shelf: Arc<Shelf>,
+    /// What it leaves free of the disk: room written ahead must not be what fills it.
+    reserve_bytes: u64,
 }
 
 impl Shelf {
@@ -102,14 +105,14 @@ impl Shelf {
 }
 
 impl Preparer {
-    pub(super) fn new(shelf: Arc<Shelf>) -> Self {
-        Self { shelf }
+    pub(super) fn new(shelf: Arc<Shelf>, reserve_bytes: u64) -> Self {
+        Self { shelf, reserve_bytes }
     }
 
-    /// Prepares a segment if none is ready. An error leaves the journal as it is: it can still roll, into a file
+    /// Prepares a segment if none is ready and the disk has room to spare. An error leaves the journal as it is: it can still roll, into a file
     /// that grows as it is written, whose syncs are slower.
     pub fn prepare(&mut self) -> Result<(), JournalError> {
-        if !self.shelf.is_wanted() {
+        if !self.shelf.is_wanted() || !self.has_room()? {
             return Ok(());
         }
         let prepared = self.shelf.create()?;
@@ -125,6 +128,11 @@ impl Preparer {
         filled.and(removed)
     }
 
+    fn has_room(&self) -> Result<bool, JournalError> {
+        let available = self.shelf.disk.available_bytes().map_err(io_error("measure", DIRECTORY))?;
+        Ok(available >= self.reserve_bytes.saturating_add(self.shelf.segment_bytes))
+    }
+
     /// Prepares whenever the journal has taken a segment, until the journal is dropped. A failure is told to
     /// `on_error`, and tried anew with another file after a second.
     pub fn run(mut self, on_error: &mut dyn FnMut(JournalError)) {
@@ -132,6 +140,9 @@ impl Preparer {
             let result = self.prepare();
             let mut state = self.shelf.state.lock();
             match result {
+                Ok(()) if state.ready.is_none() && !state.closed => {
+                    self.shelf.changed.wait_for(&mut state, RETRY_AFTER);
+                }
                 Ok(()) => {
                     while state.ready.is_some() && !state.closed {
                         self.shelf.changed.wait(&mut state);

@@ -76,7 +76,7 @@ impl Journal {
         disk.sync_dir(Path::new("")).map_err(io_error("sync", "."))?;
         recovery::remove_temporary(disk.as_ref())?;
         let shelf = Shelf::new(Arc::clone(&disk), options.segment_bytes);
-        Preparer::new(Arc::clone(&shelf)).prepare()?;
+        Preparer::new(Arc::clone(&shelf), 0).prepare()?;
         let header = SegmentHeader { store_id, first_seq, previous: Link(0) };
         let newest = Newest::start(disk.as_ref(), shelf.take()?, &header)?;
         let last = Seq(first_seq.0 - 1);
@@ -171,8 +171,10 @@ impl Journal {
     }
 
     /// The one who makes segments ahead of use. Without it the journal works, with slower syncs.
-    pub fn preparer(&self) -> Preparer {
-        Preparer::new(Arc::clone(&self.shelf))
+    ///
+    /// It leaves at least `reserve_bytes` of the disk free.
+    pub fn preparer(&self, reserve_bytes: u64) -> Preparer {
+        Preparer::new(Arc::clone(&self.shelf), reserve_bytes)
     }
 
     /// All segments, oldest first; the last one is being appended to.

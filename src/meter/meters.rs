@@ -11,6 +11,9 @@ use crate::meter::definition::{Definition, DefinitionError, FrozenField};
 use crate::meter::window::Windows;
 use crate::model::MeterId;
 
+/// An event names the meters it feeds by a count of one byte.
+pub const METERS_PER_EVENT_TYPE_MAX: usize = 255;
+
 /// A definition in use.
 #[derive(Clone, Debug)]
 pub struct Meter {
@@ -47,6 +50,8 @@ pub enum MetersError {
     Gap { id: MeterId },
     #[error("no more than 65,536 meters")]
     TooMany,
+    #[error("more than 255 meters want event type {0:?}")]
+    TooManyOfOneType(String),
 }
 
 impl Meters {
@@ -72,12 +77,23 @@ impl Meters {
             }
             None => {}
         }
+        let feeders = self.by_event_type(&definition.event_type);
+        if feeders.len() >= METERS_PER_EVENT_TYPE_MAX && !feeders.contains(&id) {
+            return Err(MetersError::TooManyOfOneType(definition.event_type));
+        }
         let meter = Meter { id, definition, windows, retired: false };
         match self.meters.get_mut(usize::from(id.0)) {
-            Some(known) => *known = meter,
-            None => self.meters.push(meter),
+            Some(known) => {
+                *known = meter;
+                self.index();
+            }
+            None => {
+                let Definition { slug, event_type, .. } = &meter.definition;
+                self.by_slug.insert(slug.as_str().into(), id);
+                self.by_event_type.entry_ref(event_type.as_str()).or_default().push(id);
+                self.meters.push(meter);
+            }
         }
-        self.index();
         Ok(())
     }
 

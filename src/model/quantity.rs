@@ -152,8 +152,7 @@ fn parse_exponent(bytes: &[u8]) -> Option<i64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let magnitude =
-        digits.iter().fold(0i64, |value, d| (value * 10 + i64::from(d - b'0')).min(EXPONENT_MAX));
+    let magnitude = digits.iter().fold(0i64, |value, d| (value * 10 + i64::from(d - b'0')).min(EXPONENT_MAX));
     Some(if negative { -magnitude } else { magnitude })
 }
 
@@ -196,13 +195,16 @@ mod tests {
 
     #[test]
     fn refuses_what_it_would_have_to_round_and_what_is_no_number() {
-        for text in ["", "-", "+1", ".5", "1.", "01", "1e", "1e+", "NaN", "Infinity", "0x10", " 1", "1 ", "1,5", "--1"] {
+        for text in ["", "-", "+1", ".5", "1.", "01", "1e", "1e+", "NaN", "Infinity", "0x10", " 1", "1 ", "1,5", "--1"]
+        {
             assert_eq!(Quantity::parse(text), Err(QuantityError::NotANumber), "{text}");
         }
         for text in ["0.0000000000001", "1e-13", "1.0000000000001", "1e-99999999999"] {
             assert_eq!(Quantity::parse(text), Err(QuantityError::TooPrecise), "{text}");
         }
-        for text in ["1e27", "170141183460469231731687304", "-9e30", "1e999999999", "99999999999999999999999999999999999999999"] {
+        for text in
+            ["1e27", "170141183460469231731687304", "-9e30", "1e999999999", "99999999999999999999999999999999999999999"]
+        {
             assert_eq!(Quantity::parse(text), Err(QuantityError::Overflow), "{text}");
         }
     }

@@ -147,7 +147,9 @@ mod tests {
 
     #[test]
     fn refuses_times_without_an_offset_with_a_zone_name_or_out_of_range() {
-        for text in ["", "2026-01-02", "2026-01-02T03:04:05", "2026-01-02T03:04:05Z[UTC]", "2026-13-02T03:04:05Z", "now"] {
+        for text in
+            ["", "2026-01-02", "2026-01-02T03:04:05", "2026-01-02T03:04:05Z[UTC]", "2026-13-02T03:04:05Z", "now"]
+        {
             assert_eq!(Timestamp::parse_rfc3339(text), Err(TimestampError::NotRfc3339), "{text}");
         }
         assert_eq!(Timestamp::parse_unix_millis("1.5"), Err(TimestampError::NotUnixMillis));

@@ -24,6 +24,7 @@ fn nothing_acknowledged_is_missing_or_counted_twice_after_sigkill_under_load() {
     let mut daemon = home.start();
     let mut unanswered = 0;
     for round in 0..rounds {
+        let began = std::time::Instant::now();
         let pause = match round % 3 {
             2 => LONG_ROUND,
             _ => Duration::from_millis(rng.u64(5..300)),
@@ -41,10 +42,13 @@ fn nothing_acknowledged_is_missing_or_counted_twice_after_sigkill_under_load() {
         let mut client = client(&daemon);
         sender.check_after_crash(&mut client).unwrap_or_else(|wrong| panic!("after round {round}: {wrong}"));
         sender.settle(&mut client).unwrap_or_else(|wrong| panic!("after the retries of round {round}: {wrong}"));
+        let ready = daemon.ready_after;
+        println!("round {round}: {:?}, {} events, ready after {ready:?}", began.elapsed(), sender.answered_events());
     }
     let events = sender.answered_events();
     println!("{rounds} rounds: {events} events counted once, {unanswered} batches had no answer before their retry");
     assert!(unanswered > 0, "no kill met a request under way, so nothing was shown");
+    sender.check_seqs();
     daemon.stop().unwrap();
     home.verify();
 }
@@ -137,7 +141,8 @@ fn one_event_too_many_and_one_too_few_are_noticed() {
     let sender = Sender::new(9);
     sender.send_while(&daemon, || std::thread::sleep(Duration::from_millis(100)));
     sender.settle(&mut client).unwrap();
-    let event = serde_json::json!({"usage_event_id": "extra", "customer": "c00000003", "meter": "bytes", "quantity": "0.01"});
+    let event =
+        serde_json::json!({"usage_event_id": "extra", "customer": "c00000003", "meter": "bytes", "quantity": "0.01"});
     assert_eq!(post(&mut client, "/v1/events", &event).0, 200);
     let noticed = sender.check_after_crash(&mut client).unwrap_err();
     assert!(noticed.starts_with("1 totals") && noticed.contains("c00000003"), "{noticed}");

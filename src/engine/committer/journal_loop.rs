@@ -9,7 +9,7 @@ use crate::engine::committer::{Reply, Shared};
 use crate::engine::writer::Group;
 use crate::env::Disk;
 use crate::journal::{Journal, JournalError};
-use crate::metrics::{DISK_AVAILABLE_BYTES, DURABLE_SEQ, GROUP_EVENTS, JOURNAL_BYTES, JOURNAL_SYNC_SECONDS};
+use crate::metrics::{DISK_AVAILABLE_BYTES, DURABLE_SEQ, GROUP_RECORDS, JOURNAL_BYTES, JOURNAL_SYNC_SECONDS};
 use crate::model::Duration;
 
 /// Idleness after which the journal notes what is durable.
@@ -39,7 +39,7 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            group_events: metrics::histogram!(GROUP_EVENTS),
+            group_events: metrics::histogram!(GROUP_RECORDS),
             bytes: metrics::counter!(JOURNAL_BYTES),
             sync_seconds: metrics::histogram!(JOURNAL_SYNC_SECONDS),
             durable: metrics::gauge!(DURABLE_SEQ),
@@ -62,7 +62,11 @@ impl JournalLoop {
                 Err(RecvTimeoutError::Timeout) => self.journal.append_watermark()?,
                 Err(RecvTimeoutError::Disconnected) => return self.journal.append_watermark(),
             }
-            self.check_disk();
+            let now = self.shared.clock.monotonic();
+            if now >= self.disk_checked.saturating_add(DISK_CHECK_EVERY) {
+                self.disk_checked = now;
+                self.check_disk();
+            }
         }
     }
 
@@ -88,12 +92,7 @@ impl JournalLoop {
         Ok(())
     }
 
-    fn check_disk(&mut self) {
-        let now = self.shared.clock.monotonic();
-        if now < self.disk_checked.saturating_add(DISK_CHECK_EVERY) {
-            return;
-        }
-        self.disk_checked = now;
+    pub fn check_disk(&mut self) {
         match self.disk.available_bytes() {
             Ok(available) => self.judge_disk(available),
             Err(error) => tracing::warn!("cannot tell how much space is left: {error}"),
@@ -102,15 +101,13 @@ impl JournalLoop {
 
     fn judge_disk(&mut self, available: u64) {
         self.metrics.disk_available.set(available as f64);
+        let needed = self.reserve_bytes.saturating_add(self.shared.compaction_bytes());
         // Resuming asks for a little more than refusing, so that the two do not alternate.
-        let full = if self.shared.gate.is_disk_full() {
-            available < self.reserve_bytes + self.reserve_bytes / 10
-        } else {
-            available < self.reserve_bytes
-        };
+        let slack = if self.shared.gate.is_disk_full() { self.reserve_bytes / 10 } else { 0 };
+        let full = available < needed.saturating_add(slack);
         if self.shared.gate.set_disk_full(full) {
             if full {
-                tracing::error!(available, reserve = self.reserve_bytes, "disk is nearly full: events are refused with 507");
+                tracing::error!(available, needed, "disk is nearly full: events are refused with 507");
             } else {
                 tracing::info!(available, "disk has space again: events are taken");
             }

@@ -1,6 +1,7 @@
 //! What the engine's threads share with each other and with everybody: what is durable, and whether it failed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
@@ -22,6 +23,7 @@ pub struct Shared {
     pub clock: Arc<dyn Clock>,
     durable: Mutex<Seq>,
     changed: Condvar,
+    compaction_bytes: AtomicU64,
     durable_watch: watch::Sender<Seq>,
     failure: watch::Sender<Option<Failure>>,
 }
@@ -33,6 +35,7 @@ impl Shared {
             clock,
             durable: Mutex::new(durable),
             changed: Condvar::new(),
+            compaction_bytes: AtomicU64::new(0),
             durable_watch: watch::Sender::new(durable),
             failure: watch::Sender::new(None),
         })
@@ -50,6 +53,15 @@ impl Shared {
         *self.durable.lock() = seq;
         self.changed.notify_all();
         self.durable_watch.send_replace(seq);
+    }
+
+    /// What the store may need for a moment while it merges its files: about as much as they take.
+    pub(super) fn compaction_bytes(&self) -> u64 {
+        self.compaction_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_compaction_bytes(&self, bytes: u64) {
+        self.compaction_bytes.store(bytes, Ordering::Relaxed);
     }
 
     /// Blocks until `seq` is durable; false when the engine failed first.

@@ -6,7 +6,8 @@
 //! | generation | 16 bits per id it has room for: 1 Mi ids, then 2, 4 … up to 32 Mi each; the newest takes the ids, older ones are sealed |
 //! | filter | all generations, asked newest first |
 //!
-//! 1. An id that was inserted is found for ever: bits are only set, generations only added.
+//! 1. An id that was inserted is found until it is forgotten: bits are only set, and a generation goes only once all its
+//!    ids lie below the horizon.
 //! 2. Readers take no lock and never wait. An insertion is seen by every reader that learned of it in any synchronised
 //!    way (a published position, a channel, a lock): bits are relaxed, the hand-over orders them.
 //! 3. Inserting never moves a bit: a full generation is followed by a new one, nothing is rehashed.
@@ -22,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use crate::model::EventKey;
+use crate::model::{EventKey, Seq};
 
 #[cfg(test)]
 mod tests;
@@ -74,20 +75,30 @@ impl Filter {
         Self { generations: ArcSwap::from_pointee(vec![newest]), writer: Mutex::new(writer) }
     }
 
-    pub fn insert(&self, key: EventKey) {
-        self.insert_many([key]);
-    }
-
-    /// About 15 ns an id, and a pause of some 10 ms when a generation is full and `prepare` was not called.
-    pub fn insert_many(&self, keys: impl IntoIterator<Item = EventKey>) {
+    /// Takes ids that were accepted up to `last`. About 15 ns an id, and a pause of some 10 ms when a generation is full
+    /// and `prepare` was not called.
+    pub fn insert_many(&self, keys: impl IntoIterator<Item = EventKey>, last: Seq) {
         let mut writer = self.writer.lock();
         for key in keys {
             if writer.room == 0 {
                 self.start_generation(&mut writer);
             }
             writer.newest.insert(key);
+            writer.newest.last_seq.fetch_max(last.0, Ordering::Relaxed);
             writer.room -= 1;
             writer.ids += 1;
+        }
+    }
+
+    /// Ids below `horizon` are forgotten: generations that hold nothing else go, but never the newest.
+    pub fn drop_below(&self, horizon: Seq) {
+        let _writer = self.writer.lock();
+        let generations = self.generations.load();
+        let (newest, sealed) = generations.split_last().expect("never empty");
+        let is_live = |generation: &&Arc<Generation>| generation.last_seq.load(Ordering::Relaxed) >= horizon.0;
+        let live: Vec<_> = sealed.iter().filter(is_live).chain([newest]).cloned().collect();
+        if live.len() < generations.len() {
+            self.generations.store(Arc::new(live));
         }
     }
 
@@ -161,12 +172,15 @@ struct Block([AtomicU64; BLOCK_WORDS]);
 struct Generation {
     blocks: Box<[Block]>,
     capacity_ids: u64,
+    /// No id in it was accepted after this record.
+    last_seq: AtomicU64,
 }
 
 impl Generation {
     fn new(capacity_ids: u64) -> Self {
         let blocks = (capacity_ids * BITS_PER_ID).div_ceil(BLOCK_BITS);
-        Self { blocks: (0..blocks).map(|_| Block::default()).collect(), capacity_ids }
+        let blocks = (0..blocks).map(|_| Block::default()).collect();
+        Self { blocks, capacity_ids, last_seq: AtomicU64::new(0) }
     }
 
     /// Chosen by the key's lower half; the upper half chooses the bits.

@@ -3,6 +3,8 @@
 //! 1. Effective time is the greatest time that a record carried. It never goes back, whatever the wall clock does.
 //! 2. About once a minute a mark notes which seq came first after it; an id is forgotten by raising the horizon to a mark.
 //! 3. The horizon moves only by a Tick record, so that live, at recovery and in `verify` the same ids are known.
+//! 4. An event that may be one of the forgotten ones is never taken: no accepted event below the horizon has a timestamp
+//!    past `forgotten()`, and what is not past it is too late, whatever `accept_past` says meanwhile.
 
 use std::collections::VecDeque;
 
@@ -15,21 +17,48 @@ const MARK_EVERY: Duration = Duration::from_secs(60);
 pub struct LogClock {
     effective: Option<Timestamp>,
     horizon: Seq,
-    /// Ids below `.1` were accepted before the effective time `.0`.
-    marks: VecDeque<(Timestamp, Seq)>,
+    /// The latest timestamp of any accepted event.
+    newest_event: Option<Timestamp>,
+    /// The latest timestamp of any event below the horizon.
+    forgotten: Option<Timestamp>,
+    marks: VecDeque<Mark>,
+}
+
+/// Ids below `seq` were accepted before the effective time `time`, none with a timestamp after `newest_event`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub time: Timestamp,
+    pub seq: Seq,
+    pub newest_event: Option<Timestamp>,
+}
+
+/// Everything but the marks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockRow {
+    pub effective: Option<Timestamp>,
+    pub horizon: Seq,
+    pub newest_event: Option<Timestamp>,
+    pub forgotten: Option<Timestamp>,
 }
 
 /// How the marks changed, for the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MarkChange {
-    Added(Timestamp, Seq),
+    Added(Mark),
     Dropped(Timestamp),
 }
 
 impl LogClock {
     /// From what the store kept; marks in ascending order.
-    pub fn restore(effective: Option<Timestamp>, horizon: Seq, marks: Vec<(Timestamp, Seq)>) -> Self {
-        Self { effective, horizon, marks: marks.into() }
+    pub fn restore(row: ClockRow, marks: Vec<Mark>) -> Self {
+        let ClockRow { effective, horizon, newest_event, forgotten } = row;
+        Self { effective, horizon, newest_event, forgotten, marks: marks.into() }
+    }
+
+    /// For the store.
+    pub fn row(&self) -> ClockRow {
+        let Self { effective, horizon, newest_event, forgotten, .. } = *self;
+        ClockRow { effective, horizon, newest_event, forgotten }
     }
 
     /// `Timestamp::MIN` before the first record that carries a time.
@@ -41,30 +70,44 @@ impl LogClock {
         self.horizon
     }
 
+    /// The latest timestamp that a forgotten event may have had.
+    pub fn forgotten(&self) -> Option<Timestamp> {
+        self.forgotten
+    }
+
+    /// An event with this timestamp was accepted.
+    pub fn saw_event(&mut self, timestamp: Timestamp) {
+        self.newest_event = self.newest_event.max(Some(timestamp));
+    }
+
     /// A record at `seq` carries `time`.
     pub fn advance(&mut self, time: Timestamp, seq: Seq) -> Option<MarkChange> {
         let effective = self.effective().max(time);
         self.effective = Some(effective);
-        let due = self.marks.back().is_none_or(|(last, _)| last.saturating_add(MARK_EVERY) <= effective);
+        let due = self.marks.back().is_none_or(|last| last.time.saturating_add(MARK_EVERY) <= effective);
         due.then(|| {
-            self.marks.push_back((effective, seq));
-            MarkChange::Added(effective, seq)
+            let mark = Mark { time: effective, seq, newest_event: self.newest_event };
+            self.marks.push_back(mark);
+            MarkChange::Added(mark)
         })
     }
 
     /// The horizon that `retention` asks for at effective time `now`, if it is higher than the present one.
     pub fn horizon_due(&self, now: Timestamp, retention: Duration) -> Option<Seq> {
         let forgotten = now.saturating_sub(retention);
-        let passed = self.marks.partition_point(|(time, _)| *time <= forgotten);
-        let (_, seq) = self.marks.get(passed.checked_sub(1)?)?;
-        (*seq > self.horizon).then_some(*seq)
+        let passed = self.marks.partition_point(|mark| mark.time <= forgotten);
+        let mark = self.marks.get(passed.checked_sub(1)?)?;
+        (mark.seq > self.horizon).then_some(mark.seq)
     }
 
     /// Raises the horizon and drops the marks it has passed.
     pub fn raise_horizon(&mut self, horizon: Seq) -> Vec<MarkChange> {
         self.horizon = self.horizon.max(horizon);
-        let passed = self.marks.partition_point(|(_, seq)| *seq < self.horizon);
-        self.marks.drain(..passed).map(|(time, _)| MarkChange::Dropped(time)).collect()
+        let passed = self.marks.partition_point(|mark| mark.seq < self.horizon);
+        let dropped = self.marks.drain(..passed).map(|mark| MarkChange::Dropped(mark.time)).collect();
+        let reached = self.marks.front().filter(|mark| mark.seq == self.horizon);
+        self.forgotten = self.forgotten.max(reached.and_then(|mark| mark.newest_event));
+        dropped
     }
 }
 
@@ -98,5 +141,21 @@ mod tests {
         assert_eq!(dropped, [MarkChange::Dropped(at(0)), MarkChange::Dropped(at(60))]);
         assert_eq!(clock.horizon_due(at(420), retention), None, "the horizon is there already");
         assert_eq!(clock.horizon(), Seq(3));
+    }
+
+    #[test]
+    fn remembers_how_late_the_forgotten_events_were() {
+        let mut clock = LogClock::default();
+        for (minute, event) in [(0, 0), (1, 200), (2, 70), (3, 400)] {
+            clock.advance(at(minute * 60), Seq(minute + 1));
+            clock.saw_event(at(event));
+        }
+        assert_eq!(clock.forgotten(), None);
+        clock.raise_horizon(Seq(3));
+        assert_eq!(
+            clock.forgotten(),
+            Some(at(200)),
+            "ids 1 and 2 are forgotten, the later of their events was at 200 s"
+        );
     }
 }

@@ -19,6 +19,9 @@ use crate::meter::{Aggregate, Definition};
 use crate::model::{Timestamp, Window};
 use crate::store::{Rows, Table};
 
+/// What one call of `drain` copies at most, but for the last counter.
+const DRAIN_BYTES: usize = 1 << 20;
+
 /// A counter's place: its series, and its window's start (places inside a series move).
 type CounterRef = (u32, Timestamp);
 
@@ -78,9 +81,13 @@ impl Epoch {
         self.current += 1;
     }
 
-    /// Copies up to `limit` counters of the closing epoch; true once none is left.
+    /// Copies up to `limit` counters of the closing epoch, or about 1 MiB of them; true once none is left.
     pub fn drain(&mut self, table: &mut SeriesTable, limit: usize) -> bool {
+        let bytes_max = self.images.bytes() + DRAIN_BYTES;
         for _ in 0..limit {
+            if self.images.bytes() > bytes_max {
+                return false;
+            }
             let Some((number, start)) = self.closing.pop() else { return true };
             let closing = self.current - 1;
             let series = table.get_mut(number);

@@ -4,8 +4,8 @@
 //! | --- | --- |
 //! | meta `store_id` | u128 |
 //! | meta `genesis` | the Genesis record, as in the log |
-//! | meta `clock` | effective time i64, horizon u64 |
-//! | meta `mark/` + time (i64 BE, sign flipped) | seq u64: ids below it were accepted before that time |
+//! | meta `clock` | effective time, newest event, newest forgotten event: i64 each, i64::MIN for none; horizon u64 |
+//! | meta `mark/` + time (i64 BE, sign flipped) | seq u64: ids below it were accepted before that time; newest event of those, i64 |
 //! | meta `meter/` + number u16 BE | the definition as JSON |
 //! | meta `tenant/` + name | accepted, duplicate, conflict, rejected, capped: u64 each |
 //! | counters, series name + window start | see `epoch` |
@@ -18,7 +18,7 @@ use std::ops::ControlFlow;
 use crate::engine::hash::TableHasher;
 use crate::engine::key;
 use crate::engine::record::{self, Record, Tally};
-use crate::engine::state::clock::{LogClock, MarkChange};
+use crate::engine::state::clock::{ClockRow, LogClock, Mark, MarkChange};
 use crate::engine::state::epoch::decode_counter;
 use crate::engine::state::{State, TenantTotals};
 use crate::model::{Seq, Timestamp};
@@ -52,16 +52,23 @@ impl State {
             rows.put(Table::Meta, GENESIS, &value);
         }
         value.clear();
-        value.extend_from_slice(&self.clock.effective().micros().to_le_bytes());
-        value.extend_from_slice(&self.clock.horizon().0.to_le_bytes());
+        let row = self.clock.row();
+        for time in [row.effective, row.newest_event, row.forgotten] {
+            value.extend_from_slice(&encode_time(time));
+        }
+        value.extend_from_slice(&row.horizon.0.to_le_bytes());
         rows.put(Table::Meta, CLOCK, &value);
         for change in self.mark_changes.drain(..) {
             match change {
-                MarkChange::Added(time, seq) => rows.put(Table::Meta, &mark_key(time), &seq.0.to_le_bytes()),
+                MarkChange::Added(mark) => {
+                    let value = [mark.seq.0.to_le_bytes(), encode_time(mark.newest_event)].concat();
+                    rows.put(Table::Meta, &mark_key(mark.time), &value);
+                }
                 MarkChange::Dropped(time) => rows.delete(Table::Meta, &mark_key(time)),
             }
         }
-        for (number, definition) in self.definitions.iter().enumerate() {
+        let changed = std::mem::take(&mut self.definitions_changed);
+        for (number, definition) in self.definitions.iter().enumerate().filter(|_| changed) {
             let json = serde_json::to_vec(definition).expect("a definition holds only texts, numbers and lists");
             rows.put(Table::Meta, &[METER, &(number as u16).to_be_bytes()].concat(), &json);
         }
@@ -84,6 +91,7 @@ impl State {
             members += u64::from(state.load_member(key)?);
             Some(())
         })?;
+        state.members = members;
         if members == members_expected { Ok(state) } else { Err(LoadError::Members { members_expected, members }) }
     }
 
@@ -106,23 +114,27 @@ impl State {
             }
             _ => None,
         })?;
-        let mut clock = None;
+        let mut row = ClockRow::default();
         load_table(store, Table::Meta, CLOCK, |_, value| {
-            let (effective, horizon) = value.split_first_chunk::<8>()?;
-            let effective = Timestamp::from_micros(i64::from_le_bytes(*effective)).ok()?;
-            clock = Some((effective, Seq(u64::from_le_bytes(horizon.try_into().ok()?))));
-            Some(())
+            let (fields, rest) = value.as_chunks::<8>();
+            let [effective, newest_event, forgotten, horizon] = *fields else { return None };
+            row = ClockRow {
+                effective: decode_time(effective)?,
+                horizon: Seq(u64::from_le_bytes(horizon)),
+                newest_event: decode_time(newest_event)?,
+                forgotten: decode_time(forgotten)?,
+            };
+            rest.is_empty().then_some(())
         })?;
         let mut marks = Vec::new();
         load_table(store, Table::Meta, MARK, |key, value| {
             let (_, time) = key::split_start(key)?;
-            marks.push((time, Seq(u64::from_le_bytes(value.try_into().ok()?))));
-            Some(())
+            let (fields, rest) = value.as_chunks::<8>();
+            let [seq, newest_event] = *fields else { return None };
+            marks.push(Mark { time, seq: Seq(u64::from_le_bytes(seq)), newest_event: decode_time(newest_event)? });
+            rest.is_empty().then_some(())
         })?;
-        if let Some((effective, horizon)) = clock {
-            let effective = (effective != Timestamp::MIN).then_some(effective);
-            self.clock = LogClock::restore(effective, horizon, marks);
-        }
+        self.clock = LogClock::restore(row, marks);
         load_table(store, Table::Meta, TENANT, |key, value| {
             let tenant = std::str::from_utf8(&key[TENANT.len()..]).ok()?;
             self.tenants.insert(tenant.into(), decode_totals(value)?);
@@ -178,6 +190,18 @@ fn load_table(
         }
     })?;
     damaged.map_or(Ok(()), |key| Err(LoadError::Damaged { table, key }))
+}
+
+fn encode_time(time: Option<Timestamp>) -> [u8; 8] {
+    time.map_or(i64::MIN, Timestamp::micros).to_le_bytes()
+}
+
+/// `None`: out of range; `Some(None)`: no time.
+fn decode_time(bytes: [u8; 8]) -> Option<Option<Timestamp>> {
+    match i64::from_le_bytes(bytes) {
+        i64::MIN => Some(None),
+        micros => Timestamp::from_micros(micros).ok().map(Some),
+    }
 }
 
 fn mark_key(time: Timestamp) -> Vec<u8> {

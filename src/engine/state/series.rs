@@ -117,7 +117,11 @@ impl SeriesTable {
             return std::mem::replace(head, number);
         }
         // The new series is not in the slab yet, so its own hash is answered from here.
-        table.insert_unique(hash, number, |&other| if other == number { hash } else { at(chunks, other).customer_hash });
+        table.insert_unique(
+            hash,
+            number,
+            |&other| if other == number { hash } else { at(chunks, other).customer_hash },
+        );
         CHAIN_END
     }
 

@@ -16,7 +16,7 @@ const PIECE_BYTES: usize = 64 << 10;
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 /// The decompressed body; the room then covers both forms.
-pub fn decode(body: Bytes, encoding: Encoding, limit: usize, room: &mut Room<'_>) -> Result<Bytes, Problem> {
+pub fn decode(body: Bytes, encoding: Encoding, limit: usize, room: &mut Room) -> Result<Bytes, Problem> {
     match encoding {
         Encoding::Identity => Ok(body),
         Encoding::Gzip => drain(flate2::bufread::MultiGzDecoder::new(&body[..]), body.len(), limit, room),
@@ -29,7 +29,7 @@ pub fn decode(body: Bytes, encoding: Encoding, limit: usize, room: &mut Room<'_>
     }
 }
 
-fn drain(mut decoder: impl Read, encoded_len: usize, limit: usize, room: &mut Room<'_>) -> Result<Bytes, Problem> {
+fn drain(mut decoder: impl Read, encoded_len: usize, limit: usize, room: &mut Room) -> Result<Bytes, Problem> {
     let mut decoded = Vec::new();
     loop {
         let length = decoded.len();

@@ -40,7 +40,7 @@ use tokio::sync::oneshot;
 
 pub use framing::FramingError;
 
-use crate::engine::{Answer, Batch, BatchError, Permit};
+use crate::engine::{Answer, Batch, BatchError};
 use crate::http::body::{self, Room};
 use crate::http::ingest::content::Encoding;
 use crate::http::ingest::framing::Form;
@@ -67,10 +67,9 @@ pub async fn post_events(
     let (body, mut room) = receive(&app, &parts.headers, body).await?;
     let arrived = Instant::now();
     let (body, batch, ids) = blocking(body.len(), || prepare(&app, body, encoding, form, &mut room))?;
-    let (permit, grown) = room.into_permits();
-    let answered = app.engine.submit(batch, permit)?;
+    let answered = app.engine.submit(batch, room.into_permit())?;
     let (answer, tally) =
-        tokio::spawn(settle(app.clone(), answered, grown, arrived)).await.map_err(|_| Problem::EngineFailed)??;
+        tokio::spawn(settle(app.clone(), answered, arrived)).await.map_err(|_| Problem::EngineFailed)??;
     let text = std::str::from_utf8(&body).unwrap_or_default();
     Ok(answer::render(&answer, &tally, &ids, text, all_results))
 }
@@ -79,11 +78,9 @@ pub async fn post_events(
 async fn settle(
     app: Arc<App>,
     answered: oneshot::Receiver<Answer>,
-    grown: Vec<Permit>,
     arrived: Instant,
 ) -> Result<(Answer, Tally), Problem> {
     let answer = answered.await.map_err(|_| Problem::EngineFailed)?;
-    drop(grown);
     let tally = Tally::of(&answer);
     app.instruments.record(&tally, arrived.elapsed());
     Ok((answer, tally))
@@ -97,10 +94,10 @@ fn take_results(params: &mut Params) -> Result<bool, Problem> {
     }
 }
 
-async fn receive<'e>(app: &'e App, headers: &HeaderMap, body: axum::body::Body) -> Result<(Bytes, Room<'e>), Problem> {
+async fn receive(app: &App, headers: &HeaderMap, body: axum::body::Body) -> Result<(Bytes, Room), Problem> {
     let limit = app.options.max_body_bytes;
     let declared = body::declared_length(headers, limit)?;
-    let mut room = Room::new(&app.engine, declared.unwrap_or(0))?;
+    let mut room = Room::new(&app.engine)?;
     let body = body::collect(body, declared, limit, app.options.body_timeout.to_std(), &mut room).await?;
     Ok((body, room))
 }
@@ -111,13 +108,15 @@ fn prepare(
     body: Bytes,
     encoding: Encoding,
     form: Form,
-    room: &mut Room<'_>,
+    room: &mut Room,
 ) -> Result<(Bytes, Batch, Ids), Problem> {
     let body = decode::decode(body, encoding, app.options.max_decoded_body_bytes, room)?;
     let mut builder = app.engine.batch(&app.tenant);
     let limits =
         Limits { events_max: app.options.max_events_per_request, require_timestamp: app.options.require_timestamp };
     let ids = reader::read(framing::utf8(&body)?, form, limits, &mut builder)?;
+    // Many small events weigh more as events than as text.
+    room.cover(body.len() + builder.memory_bytes())?;
     let batch = builder.finish().map_err(refused_batch)?;
     Ok((body, batch, ids))
 }
@@ -127,7 +126,7 @@ fn refused_batch(error: BatchError) -> Problem {
         BatchError::TooLarge { .. } => Problem::BatchTooLarge(error.to_string()),
         BatchError::Store(_) => {
             tracing::error!(%error, "the index of ids cannot be read");
-            Problem::EngineFailed
+            Problem::IndexUnreadable
         }
     }
 }

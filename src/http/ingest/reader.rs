@@ -75,7 +75,10 @@ impl<S: Sink> Reader<'_, S> {
     fn native<'a>(&mut self, raw: &'a str, event: Item<'_, 'a>) -> Result<(), Rejection> {
         let Self { meters, builder, fingerprinter, .. } = self;
         let native = NativeEvent::read(event)?;
-        let meter = meters.by_slug(native.meter).ok_or_else(|| unknown("/meter", native.meter))?;
+        let meter = meters
+            .by_slug(native.meter)
+            .filter(|meter| !meter.retired)
+            .ok_or_else(|| unknown("/meter", native.meter))?;
         if self.limits.require_timestamp && native.timestamp.is_none() {
             return Err(Rejection::missing("/timestamp"));
         }

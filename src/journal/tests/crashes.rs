@@ -96,7 +96,7 @@ impl Run {
     }
 
     fn work(&mut self, mut journal: Journal) {
-        let mut preparer = journal.preparer();
+        let mut preparer = journal.preparer(0);
         if self.rng.bool() {
             self.plan_fault(40);
         }
@@ -192,7 +192,7 @@ fn short_life(at: u64, prepare: bool) -> bool {
 
 fn script(disk: &SimDisk, prepare: bool, frames: &mut Vec<Frame>, acknowledged: &mut Seq) -> Result<(), JournalError> {
     let mut journal = Journal::create(Arc::new(disk.clone()), options(400), STORE_ID, Seq(1))?;
-    let mut preparer = journal.preparer();
+    let mut preparer = journal.preparer(0);
     for number in 0..6u8 {
         if prepare {
             preparer.prepare()?;

@@ -6,7 +6,7 @@ fn rolls_into_a_prepared_segment_or_a_fresh_one_with_the_same_frames() {
     let run = |prepare: bool| {
         let disk = SimDisk::new(1);
         let mut journal = create(&disk, options(16_384));
-        let mut preparer = journal.preparer();
+        let mut preparer = journal.preparer(0);
         let mut lengths = Vec::new();
         for number in 0..20u8 {
             if prepare {
@@ -41,7 +41,7 @@ fn a_frame_longer_than_a_segment_gets_one_of_its_own() {
     for prepare in [true, false] {
         let disk = SimDisk::new(1);
         let mut journal = create(&disk, options(512));
-        let mut preparer = journal.preparer();
+        let mut preparer = journal.preparer(0);
         let mut frames = Vec::new();
         for len in [10, 5000, 10, 3000, 3000, 512 - 128] {
             if prepare {
@@ -69,7 +69,10 @@ fn removes_whole_segments_below_a_position_but_never_the_newest() {
     assert_eq!(segments.len(), 5);
     assert_eq!(journal.remove_below(Seq(segments[1].last_seq.0 - 1)).unwrap(), segments[0].bytes);
     assert_eq!(journal.segments(), segments[1..]);
-    assert_eq!(journal.remove_below(Seq(1000)).unwrap(), segments[1..4].iter().map(|segment| segment.bytes).sum::<u64>());
+    assert_eq!(
+        journal.remove_below(Seq(1000)).unwrap(),
+        segments[1..4].iter().map(|segment| segment.bytes).sum::<u64>()
+    );
     assert_eq!(journal.segments(), segments[4..]);
     assert_eq!(names(&disk).len(), 1);
     let (journal, ..) = recover(&disk, options(512), after(segments[3].last_seq.0)).unwrap();
@@ -146,12 +149,15 @@ fn a_full_disk_stops_the_preparer_and_not_the_journal() {
     let disk = SimDisk::new(1);
     let mut journal = create(&disk, options(1024));
     disk.set_capacity_bytes(1800);
-    let mut preparer = journal.preparer();
+    let mut preparer = journal.preparer(0);
+    preparer.prepare().unwrap();
+    assert_eq!(names(&disk), ["00000000000000000001.log"], "no room, no segment");
+    disk.set_capacity_bytes(1 << 20);
+    journal.preparer(1 << 20).prepare().unwrap();
+    assert_eq!(names(&disk), ["00000000000000000001.log"], "what is reserved stays free");
+    disk.fail_sync_data_in(1);
     assert!(matches!(preparer.prepare(), Err(JournalError::Io { .. })));
     assert_eq!(names(&disk), ["00000000000000000001.log"], "the half-made file is gone");
-    disk.fail_sync_data_in(1);
-    disk.set_capacity_bytes(1 << 20);
-    assert!(preparer.prepare().is_err());
     for _ in 0..8 {
         append(&mut journal, 1, &[1; 300]);
     }
@@ -180,7 +186,7 @@ fn a_preparer_on_its_own_thread_works_beside_the_appends_and_ends_with_the_journ
     let disk: Arc<dyn Disk> = Arc::new(OsDisk::create(directory.path().join("data")).unwrap());
     let options = options(256 << 10);
     let mut journal = Journal::create(Arc::clone(&disk), options, STORE_ID, Seq(1)).unwrap();
-    let preparer = journal.preparer();
+    let preparer = journal.preparer(0);
     let thread = std::thread::Builder::new().spawn(move || preparer.run(&mut |error| panic!("{error}"))).unwrap();
     for number in 0..100u8 {
         append(&mut journal, 1, &vec![number; 50_000]);

@@ -117,7 +117,7 @@ pub fn rows(cache: &Cache) -> Options {
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_compression_type(DBCompressionType::Lz4);
-    options.set_write_buffer_size(64 * MIB);
+    options.set_write_buffer_size(32 * MIB);
     options.set_max_write_buffer_number(MEMTABLES_MAX);
     options.set_target_file_size_base(FILE_BYTES);
     options

@@ -48,8 +48,8 @@ fn no_schedule_of_faults_loses_or_doubles_an_event() {
 fn is_noticed(sabotage: Sabotage) {
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let noticed = (0..SABOTAGED_SCHEDULES)
-        .find(|seed| catch_unwind(AssertUnwindSafe(|| run_schedule(*seed, sabotage))).is_err());
+    let noticed =
+        (0..SABOTAGED_SCHEDULES).find(|seed| catch_unwind(AssertUnwindSafe(|| run_schedule(*seed, sabotage))).is_err());
     std::panic::set_hook(quiet);
     let seed = noticed.unwrap_or_else(|| panic!("{sabotage:?} went unnoticed in {SABOTAGED_SCHEDULES} schedules"));
     println!("{sabotage:?} was noticed in schedule {seed}");

@@ -5,11 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use meterd::model::{Quantity, Seq, Timestamp};
 
 pub const HOUR_MICROS: i64 = 3_600_000_000;
-pub const ACCEPT_PAST_MICROS: i64 = 48 * HOUR_MICROS;
 pub const ACCEPT_FUTURE_MICROS: i64 = HOUR_MICROS / 12;
-pub const RETENTION_MICROS: i64 = 60 * HOUR_MICROS;
-/// An id may outlive its retention by the distance of two marks, and until the next tick.
-const MARK_MICROS: i64 = 60_000_000;
 
 pub const METERS: [&str; 7] = ["count", "sum", "min", "max", "avg", "latest", "unique"];
 
@@ -49,8 +45,20 @@ pub type CounterName = (u8, usize, Option<u8>, i64);
 /// Event count and value.
 pub type CounterValue = (u64, Quantity);
 
-#[derive(Default)]
+/// What the config says of old events. It may change whenever the daemon starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    pub accept_past_micros: i64,
+    pub retention_micros: i64,
+}
+
+pub const NARROW: Policy = Policy { accept_past_micros: 24 * HOUR_MICROS, retention_micros: 36 * HOUR_MICROS };
+pub const WIDE: Policy = Policy { accept_past_micros: 48 * HOUR_MICROS, retention_micros: 60 * HOUR_MICROS };
+
 pub struct Model {
+    pub policy: Policy,
+    /// The shortest retention there was: what is younger is remembered for certain.
+    retention_min_micros: i64,
     /// In order of seq.
     pub accepted: Vec<Accepted>,
     by_id: HashMap<u64, Vec<usize>>,
@@ -59,6 +67,27 @@ pub struct Model {
 }
 
 impl Model {
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            retention_min_micros: policy.retention_micros,
+            accepted: Vec::new(),
+            by_id: HashMap::new(),
+            acknowledged: Seq::ZERO,
+        }
+    }
+
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+        self.retention_min_micros = self.retention_min_micros.min(policy.retention_micros);
+    }
+
+    /// The very same event, told by a timestamp of its own, was accepted before: it must never count again.
+    fn was_accepted(&self, sent: &Sent) -> bool {
+        let same = |place: &usize| self.accepted[*place].sent.timestamp == sent.timestamp;
+        sent.timestamp.is_some() && self.by_id.get(&sent.id).is_some_and(|all| all.iter().any(same))
+    }
+
     fn newest(&self, id: u64) -> Option<&Accepted> {
         self.by_id.get(&id).and_then(|all| all.last()).map(|place| &self.accepted[*place])
     }
@@ -70,19 +99,24 @@ impl Model {
             let age = effective.micros() - known.effective.micros();
             let same = known.sent.payload == sent.payload;
             expected.push(if same { Expected::Duplicate(known.seq) } else { Expected::Conflict(known.seq) });
-            if age < RETENTION_MICROS {
+            if age < self.retention_min_micros {
                 return expected;
             }
-            let _ = MARK_MICROS;
         }
-        let timestamp = sent.timestamp.unwrap_or(received_at).micros();
-        expected.push(if timestamp < effective.micros() - ACCEPT_PAST_MICROS {
-            Expected::TooLate
-        } else if timestamp > effective.micros() + ACCEPT_FUTURE_MICROS {
-            Expected::TooEarly
+        let (timestamp, now) = (sent.timestamp.unwrap_or(received_at).micros(), effective.micros());
+        if timestamp < now - self.policy.accept_past_micros {
+            expected.push(Expected::TooLate);
+        } else if timestamp > now + ACCEPT_FUTURE_MICROS {
+            expected.push(Expected::TooEarly);
         } else {
-            Expected::Accepted
-        });
+            if timestamp <= now - self.retention_min_micros + ACCEPT_FUTURE_MICROS {
+                // Ids of that time may be forgotten, and then nothing of that time is taken.
+                expected.push(Expected::TooLate);
+            }
+            if !self.was_accepted(sent) {
+                expected.push(Expected::Accepted);
+            }
+        }
         expected
     }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meterd::engine::{
-    self, Batch, CommitJob, Entropy, Group, NewEvent, NewFeed, OpenError, Options, Parts, Running, View, WindowQuery, recovery,
+    self, Batch, CommitJob, Entropy, Group, NewEvent, NewFeed, OpenError, Options, Parts, Running, View, WindowQuery,
+    recovery,
 };
 use meterd::env::{ManualClock, SimDisk};
 use meterd::journal::{self, Compression, JournalError};
@@ -13,7 +14,7 @@ use meterd::meter::{Aggregation, Definition, Late, Value};
 use meterd::model::{Duration, Fingerprint, Seq, TenantId, Timestamp};
 use meterd::store::{MemStore, Store};
 
-use super::model::{ACCEPT_FUTURE_MICROS, ACCEPT_PAST_MICROS, CounterName, CounterValue, METERS, RETENTION_MICROS, Sent};
+use super::model::{ACCEPT_FUTURE_MICROS, CounterName, CounterValue, METERS, Policy, Sent};
 
 /// Identifies a request of the schedule.
 pub type Request = u64;
@@ -26,6 +27,8 @@ pub struct Node {
     pub in_flight: Option<Group<Request>>,
     /// On its way to the store.
     pub job: Option<CommitJob>,
+    /// The newest horizon that was committed, and with which position.
+    horizon: (Seq, Seq),
     clock: Arc<ManualClock>,
 }
 
@@ -33,11 +36,12 @@ fn micros(micros: i64) -> Duration {
     Duration::from_micros(micros.unsigned_abs())
 }
 
-pub fn options() -> Options {
+fn options(policy: Policy, epoch_ids: usize) -> Options {
     Options {
-        accept_past: micros(ACCEPT_PAST_MICROS),
+        accept_past: micros(policy.accept_past_micros),
         accept_future: micros(ACCEPT_FUTURE_MICROS),
-        dedupe_retention: micros(RETENTION_MICROS),
+        dedupe_retention: micros(policy.retention_micros),
+        epoch_ids,
         commit_interval: Duration::from_millis(10),
         ..Options::default()
     }
@@ -74,9 +78,10 @@ impl Node {
         disk: &SimDisk,
         store: Arc<MemStore>,
         clock: &Arc<ManualClock>,
+        policy: Policy,
         epoch_ids: usize,
     ) -> Result<Self, OpenError> {
-        let options = Options { epoch_ids, ..options() };
+        let options = options(policy, epoch_ids);
         let parts = Parts {
             lock: engine::lock(disk)?,
             disk: Arc::new(disk.clone()),
@@ -88,7 +93,15 @@ impl Node {
         let running = recovery::open(&parts, &options, journal_options(), &definitions, entropy)?.run(&options);
         let (_, durable) = tokio::sync::watch::channel(Seq::ZERO);
         let view = View::new(running.writer.state().clone(), durable);
-        Ok(Self { running, store, view, in_flight: None, job: None, clock: clock.clone() })
+        Ok(Self {
+            running,
+            store,
+            view,
+            in_flight: None,
+            job: None,
+            horizon: (Seq::ZERO, Seq::ZERO),
+            clock: clock.clone(),
+        })
     }
 
     /// Parses a request, that is: encodes its events and looks them up.
@@ -160,9 +173,19 @@ impl Node {
         let mut commit = job.into_commit();
         edit(&mut commit);
         self.store.commit(&commit).expect("the store in memory commits");
-        self.store.set_horizon(horizon);
+        self.horizon = (horizon, position);
         self.running.index.add(&commit.ids, position);
         self.running.writer.committed(position);
+    }
+
+    /// What the store thread does now and then.
+    pub fn persist(&mut self) {
+        self.store.persist().expect("the store in memory persists");
+        let (horizon, committed_with) = self.horizon;
+        if self.store.persisted() >= committed_with {
+            self.store.set_horizon(horizon);
+            self.running.index.forget_below(horizon);
+        }
     }
 
     /// Every counter as a reader sees it.

@@ -8,9 +8,9 @@ use meterd::engine::{self, Answer, Batch};
 use meterd::env::{Clock, Disk, ManualClock, SimDisk};
 use meterd::journal::JournalError;
 use meterd::model::{Code, Duration, Outcome, Seq, Timestamp};
-use meterd::store::{MemStore, Store};
+use meterd::store::MemStore;
 
-use super::model::{Accepted, Expected, HOUR_MICROS, METERS, Model, Sent};
+use super::model::{Accepted, Expected, HOUR_MICROS, METERS, Model, NARROW, Sent, WIDE};
 use super::node::{Node, Request};
 
 const START: &str = "2026-11-01T12:00:00Z";
@@ -43,6 +43,7 @@ pub struct Seen {
     commits: u64,
     persists: u64,
     clock_steps_back: u64,
+    policy_changes: u64,
 }
 
 impl Seen {
@@ -60,13 +61,15 @@ impl Seen {
         self.commits += other.commits;
         self.persists += other.persists;
         self.clock_steps_back += other.clock_steps_back;
+        self.policy_changes += other.policy_changes;
     }
 
     pub fn assert_that_everything_happened(&self) {
         let Seen { accepted, duplicates, conflicts, refused, forgotten, crashes, restarts, .. } = *self;
-        let Seen { records_lost, failed_syncs, failed_writes, commits, persists, clock_steps_back, .. } = *self;
+        let Seen { records_lost, failed_syncs, failed_writes, commits, persists, .. } = *self;
+        let Seen { clock_steps_back, policy_changes, .. } = *self;
         let counts = [accepted, duplicates, conflicts, refused, forgotten, crashes, restarts, records_lost];
-        let more = [failed_syncs, failed_writes, commits, persists, clock_steps_back];
+        let more = [failed_syncs, failed_writes, commits, persists, clock_steps_back, policy_changes];
         assert!(counts.iter().chain(&more).all(|count| *count > 0), "something never happened: {self:?}");
     }
 }
@@ -96,14 +99,15 @@ pub fn run_schedule(seed: u64, sabotage: Sabotage) -> Seen {
     let clock = Arc::new(ManualClock::new(Timestamp::parse_rfc3339(START).expect("a time")));
     let store = Arc::new(MemStore::with_bulk_ids_min(rng.usize(2..12)));
     let epoch_ids = rng.usize(2..20);
-    let node = Node::open(&disk, store, &clock, epoch_ids).expect("a new directory opens");
+    let policy = if rng.bool() { NARROW } else { WIDE };
+    let node = Node::open(&disk, store, &clock, policy, epoch_ids).expect("a new directory opens");
     let mut world = World {
         rng,
         sabotage,
         disk,
         clock,
         node,
-        model: Model::default(),
+        model: Model::new(policy),
         next_request: 0,
         epoch_ids,
         parsed: VecDeque::new(),
@@ -130,7 +134,7 @@ impl World {
             81..=86 => self.pass_time(),
             87..=88 => self.step_clock(),
             89 => self.node.running.journal.append_watermark(),
-            90 => self.node.running.journal.preparer().prepare(),
+            90 => self.node.running.journal.preparer(0).prepare(),
             91..=93 => self.tick(),
             94 => self.plan_failure(),
             95..=96 => {
@@ -155,13 +159,18 @@ impl World {
     }
 
     fn event(&mut self) -> Sent {
+        if !self.model.accepted.is_empty() && self.rng.u32(..6) == 0 {
+            // A client that retries, however late.
+            return self.model.accepted[self.rng.usize(..self.model.accepted.len())].sent.clone();
+        }
         let now = self.clock.now();
         let rng = &mut self.rng;
         let shift = |hours: i64| Some(Timestamp::from_micros(now.micros() + hours * HOUR_MICROS).expect("in range"));
         let timestamp = match rng.u32(..20) {
             0 => shift(-200),
             1 => shift(200),
-            2..=8 => shift(rng.i64(-3..1)),
+            2..=6 => shift(rng.i64(-3..1)),
+            7..=9 => shift(rng.i64(-50..1)),
             _ => None,
         };
         let mut meters: Vec<usize> = (0..METERS.len()).filter(|_| rng.u32(..4) == 0).collect();
@@ -274,7 +283,7 @@ impl World {
 
     fn persist(&mut self) -> Result<(), JournalError> {
         self.seen.persists += 1;
-        self.node.store.persist().expect("the store in memory persists");
+        self.node.persist();
         Ok(())
     }
 
@@ -342,7 +351,12 @@ impl World {
         self.disk.power_off_in(0);
         self.parsed.clear();
         self.decided.clear();
-        self.node = Node::open(&self.disk, store, &self.clock, self.epoch_ids).expect("a directory opens after a crash");
+        if self.rng.u32(..4) == 0 {
+            self.seen.policy_changes += 1;
+            self.model.set_policy(if self.model.policy == NARROW { WIDE } else { NARROW });
+        }
+        self.node = Node::open(&self.disk, store, &self.clock, self.model.policy, self.epoch_ids)
+            .expect("a directory opens after a crash");
         let last = self.node.running.writer.position();
         let acknowledged = self.model.acknowledged;
         assert!(last >= acknowledged, "acknowledged up to {acknowledged}, but the log ends at {last}");
@@ -374,7 +388,7 @@ impl World {
         self.clock.advance(Duration::from_secs(1));
         self.node.hand_over();
         self.commit().expect("the store works");
-        self.node.store.persist().expect("the store in memory persists");
+        self.node.persist();
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let verified = engine::verify(&disk, &*self.node.store, &mut |_| {}).expect("the journal can be read");
         assert_eq!(verified.difference_count, 0, "{:#?}", verified.differences);

@@ -192,7 +192,8 @@ fn bad_native_events_are_rejected_with_code_and_field() {
 
 #[test]
 fn a_detail_never_repeats_a_long_name_whole() {
-    let (_, detail) = native(&format!(r#""usage_event_id":"e","customer":"c","meter":"{}""#, "ä".repeat(100_000))).unwrap_err();
+    let (_, detail) =
+        native(&format!(r#""usage_event_id":"e","customer":"c","meter":"{}""#, "ä".repeat(100_000))).unwrap_err();
     assert!(detail.len() < 200, "{detail}");
 }
 
