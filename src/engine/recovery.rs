@@ -16,12 +16,12 @@ use crate::engine::dedupe::{Index, Recent};
 use crate::engine::hash::{Hasher, TableHasher};
 use crate::engine::record::{self, Genesis};
 use crate::engine::state::{FoldError, LoadError, State};
-use crate::engine::writer::Writer;
+use crate::engine::writer::{CommitJob, Writer};
 use crate::env::{Clock, Disk, DiskLock};
 use crate::journal::{self, Journal, JournalError, ReplayError, Start, StoreId};
 use crate::meter::{Definition, FrozenField, Meters, MetersError};
 use crate::model::{Duration, Incarnation, MeterId, Seq};
-use crate::store::{Commit, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// Held while a process has the data directory open.
 const LOCK_FILE: &str = "lock";
@@ -233,7 +233,8 @@ impl Replay {
         self.state.close_epoch();
         while !self.state.drain_epoch(usize::MAX) {}
         let generation = self.recent.close(position);
-        let commit = Commit { position, ids: generation.iter().collect(), rows: self.state.take_epoch() };
+        let (horizon, rows) = (self.state.clock().horizon(), self.state.take_epoch());
+        let commit = CommitJob { position, horizon, generation, rows }.into_commit();
         self.store.commit(&commit)?;
         // Or a daemon that is killed soon after every start would replay an ever longer tail.
         self.store.persist()?;

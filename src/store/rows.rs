@@ -101,6 +101,13 @@ impl Rows {
         })
     }
 
+    /// Puts the changes in order of table and key; changes to one key stay in their order.
+    pub fn sort(&mut self) {
+        let Self { bytes, spans } = self;
+        let key = |span: &Span| (span.table, &bytes[span.start..span.start + span.key_len as usize]);
+        spans.sort_by(|one, other| key(one).cmp(&key(other)));
+    }
+
     /// Changes.
     pub fn len(&self) -> usize {
         self.spans.len()
@@ -150,6 +157,14 @@ mod tests {
         assert_eq!(rows.iter().collect::<Vec<_>>(), expected);
         assert_eq!((rows.len(), rows.is_empty()), (3, false));
         assert!(rows.bytes() > 7);
+        rows.sort();
+        let sorted: Vec<_> = rows.iter().map(|row| (row.table, row.value.is_some())).collect();
+        let counters = [(Table::Counters, true), (Table::Counters, false)];
+        assert_eq!(
+            sorted,
+            [counters[0], counters[1], (Table::Members, true)],
+            "by key, changes to one key in their order"
+        );
         rows.clear();
         assert_eq!((rows.len(), rows.bytes(), rows.iter().count()), (0, 0, 0));
     }
