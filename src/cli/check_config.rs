@@ -2,11 +2,10 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::cli::{EXIT_CONFIG, EXIT_IO};
-use crate::config::{self, Config, Overrides, Report};
+use crate::cli::{ConfigArgs, EXIT_CONFIG, EXIT_IO};
+use crate::config::{self, Config, Report};
 use crate::meter::Definition;
 
 const EXAMPLES: &str = "\
@@ -21,11 +20,8 @@ Exit codes: 0 valid, 78 refused or not readable, 74 the data directory cannot be
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The config file
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
     #[command(flatten)]
-    pub overrides: Overrides,
+    pub config: ConfigArgs,
     /// Print the errors as a JSON array of {file, line, column, key, message, help}
     #[arg(long)]
     pub json: bool,
@@ -35,8 +31,8 @@ pub struct Args {
 ///
 /// Exits 0 (valid), 78 (refused, or the file cannot be read), 74 (the data directory cannot be read).
 pub fn run(args: &Args, recorded: impl FnOnce(&Config) -> anyhow::Result<Vec<Definition>>) -> ExitCode {
-    let (config, source) = match Config::load(&args.config) {
-        Ok((config, source)) => (config.overridden_by(&args.overrides), source),
+    let (config, source) = match args.config.load() {
+        Ok(loaded) => loaded,
         Err(report) => return refuse(&report, args.json),
     };
     let meters = match recorded(&config) {

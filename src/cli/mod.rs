@@ -9,9 +9,12 @@
 //! | 75 | the data directory is in use; try again when it is not |
 //! | 78 | the config is refused |
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::config::{Config, Overrides, Report, Source};
 
 pub mod answer;
 mod bench;
@@ -36,9 +39,26 @@ pub const EXIT_IN_USE: u8 = 75;
 /// EX_CONFIG of sysexits.h.
 pub const EXIT_CONFIG: u8 = 78;
 
+/// The config file, and the flags that win over it.
+#[derive(Debug, clap::Args)]
+pub struct ConfigArgs {
+    /// The config file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    #[command(flatten)]
+    overrides: Overrides,
+}
+
+impl ConfigArgs {
+    fn load(&self) -> Result<(Config, Source), Report> {
+        let (config, source) = Config::load(&self.config)?;
+        Ok((config.overridden_by(&self.overrides), source))
+    }
+}
+
 const EXIT_CODES: &str = "\
-Exit codes: 0 done · 1 done, and something is not as it should be · 2 usage · 74 input or output failed, or data is
-damaged · 75 the data directory is in use · 78 the config is refused";
+Exit codes: 0 done · 1 done, and something is not as it should be · 2 usage · 74 input or output failed, or data \
+is damaged · 75 the data directory is in use · 78 the config is refused";
 
 /// Usage metering that engineers trust with money: an event counts once however often it arrives
 #[derive(Debug, Parser)]

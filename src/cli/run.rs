@@ -1,11 +1,10 @@
 //! `meterd run`: the daemon itself.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::app::{self, AppError};
-use crate::cli::{EXIT_CONFIG, EXIT_IN_USE, EXIT_IO, check_config};
-use crate::config::{self, Config, Overrides, Report};
+use crate::cli::{ConfigArgs, EXIT_CONFIG, EXIT_IN_USE, EXIT_IO, check_config};
+use crate::config::{self, Report};
 use crate::engine::OpenError;
 
 const EXAMPLES: &str = "\
@@ -13,23 +12,20 @@ Examples:
   meterd run --config /etc/meterd/meterd.toml
   meterd run --config config/meterd.toml --data-dir /tmp/meterd --listen 127.0.0.1:0
 
-Prints one line with its address once it serves. SIGTERM or SIGINT: takes nothing new, answers what is under way, brings the
-store up to date, exits 0. Exit codes: 74 damaged data or a failed disk, 75 directory in use, 78 config refused.";
+Prints one line with its address once it serves. SIGTERM or SIGINT: takes nothing new, answers what is under way, brings \
+the store up to date, exits 0. Exit codes: 74 damaged data or a failed disk, 75 directory in use, 78 config refused.";
 
 /// Run the daemon
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The config file
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
     #[command(flatten)]
-    pub overrides: Overrides,
+    pub config: ConfigArgs,
 }
 
 pub fn run(args: &Args) -> ExitCode {
-    let (config, source) = match Config::load(&args.config) {
-        Ok((config, source)) => (config.overridden_by(&args.overrides), source),
+    let (config, source) = match args.config.load() {
+        Ok(loaded) => loaded,
         Err(report) => return check_config::refuse(&report, false),
     };
     match app::run(&config) {

@@ -36,7 +36,7 @@ Examples:
   meterd send --cloudevents events.ndjson --batch 5000 --connections 8
   meterd send usage.ndjson --json | jq .rejected
 
-A line is a native event, {\"usage_event_id\":\"…\",\"customer\":\"…\",\"meter\":\"…\",\"quantity\":1}, or with --cloudevents a
+A line is a native event, {\"usage_event_id\":\"…\",\"customer\":\"…\",\"meter\":\"…\",\"quantity\":1}, or with --cloudevents a \
 CloudEvent. Sending a file twice is safe: what was counted before is answered as a duplicate.
 
 Exit codes: 0 when every event was accepted or a duplicate, else 1; 74 when a file cannot be read or written.";

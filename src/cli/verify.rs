@@ -1,12 +1,10 @@
 //! `meterd verify`: refolds the journal and compares it with the store.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::app::{self, AppError};
-use crate::cli::{EXIT_IN_USE, EXIT_IO, check_config};
-use crate::config::{Config, Overrides};
+use crate::cli::{ConfigArgs, EXIT_IN_USE, EXIT_IO, check_config};
 use crate::engine::{OpenError, Verified};
 
 const EXAMPLES: &str = "\
@@ -14,26 +12,23 @@ Examples:
   meterd verify --config /etc/meterd/meterd.toml
   meterd verify --config config/meterd.toml --data-dir /backup/meterd --json | jq .differences
 
-The daemon must not run on the directory. Changes nothing. Exit codes: 0 equal, 1 something differs, 74 the journal or the
-store cannot be read, 75 the directory is in use, 78 config refused.";
+The daemon must not run on the directory. Changes nothing. Exit codes: 0 equal, 1 something differs, 74 the journal or \
+the store cannot be read, 75 the directory is in use, 78 config refused.";
 
 /// Refold the journal and compare every counter and id with the store
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The config file
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
     #[command(flatten)]
-    pub overrides: Overrides,
+    pub config: ConfigArgs,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
 }
 
 pub fn run(args: &Args) -> ExitCode {
-    let config = match Config::load(&args.config) {
-        Ok((config, _)) => config.overridden_by(&args.overrides),
+    let config = match args.config.load() {
+        Ok((config, _)) => config,
         Err(report) => return check_config::refuse(&report, args.json),
     };
     let verified = match app::verify(&config) {
