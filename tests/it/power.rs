@@ -17,7 +17,7 @@ use crate::harness::{ANYWHERE, Home, can_inject, client, number, seed, skip};
 
 const ROUNDS: u64 = 5;
 /// Sparse: it takes what is written.
-const IMAGE_BYTES: u64 = 2 << 30;
+const IMAGE_BYTES: u64 = 16 << 30;
 
 /// An ext4 in a file, mounted.
 struct Volume {
