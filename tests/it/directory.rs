@@ -10,7 +10,7 @@ use meterd::cli::totals;
 use meterd::store::{Commit, Options, RocksStore, Rows, Store, Table};
 
 use crate::harness::sender::Sender;
-use crate::harness::{Home, METERS, SMALL, client, used_bytes};
+use crate::harness::{Home, METERS, SMALL, client, post, used_bytes};
 
 const EXIT_IO: Option<i32> = Some(74);
 const EXIT_IN_USE: Option<i32> = Some(75);
@@ -254,4 +254,18 @@ fn totals_are_the_same_byte_for_byte_after_a_refold() {
     let before = read(&home);
     fs::remove_dir_all(home.store()).unwrap();
     assert_eq!(read(&home), before);
+}
+
+#[test]
+fn a_meter_that_left_the_config_keeps_its_totals_and_takes_nothing_more() {
+    let (home, sender) = used();
+    fs::write(&home.place.config, SMALL).unwrap();
+    let daemon = home.start();
+    let mut client = client(&daemon);
+    sender.check_after_crash(&mut client).unwrap();
+    let event = serde_json::json!({"usage_event_id": "after", "customer": "c", "meter": "bytes", "quantity": 1});
+    let (status, answer) = post(&mut client, "/v1/events", &event);
+    assert_eq!((status, &answer["events"][0]["code"]), (207, &"unknown_meter".into()), "{answer}");
+    daemon.stop().unwrap();
+    home.verify();
 }

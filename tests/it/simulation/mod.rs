@@ -6,6 +6,7 @@
 //!
 //! A failing seed prints itself; `METERD_SIM_SEED=<seed>` replays that one alone, `METERD_SIM_SCHEDULES=<n>` runs more.
 
+mod ahead;
 mod model;
 mod node;
 mod schedule;
