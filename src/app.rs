@@ -27,6 +27,8 @@ use crate::{http, metrics};
 
 mod log;
 
+/// After a failure: how long requests under way have to notice that nobody will answer them.
+const EDGES_END_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// How often the metrics recorder is asked to tidy up.
 const UPKEEP: std::time::Duration = std::time::Duration::from_secs(5);
 const ACK_BUCKETS: [f64; 15] =
@@ -87,8 +89,12 @@ fn run_logged(config: &Config) -> Result<(), AppError> {
             }
             tracing::info!("stopped");
         }
-        // Nothing more may be answered.
-        Err(AppError::Failed(_)) => runtime.shutdown_background(),
+        // Nothing more may be answered. The threads end by themselves; leaving before them would let the store's own
+        // threads meet a process that is being taken down, and its exit code would be a signal.
+        Err(AppError::Failed(_)) => {
+            runtime.shutdown_timeout(EDGES_END_WITHIN);
+            engine.stop();
+        }
         Err(_) => engine.stop(),
     }
     served
