@@ -8,7 +8,7 @@
 //! | listener, then the line with the address | exit 0 |
 //!
 //! 1. The address is printed once requests are served, and not before.
-//! 2. If the engine fails, the process ends at once with a non-zero code: no request is answered after a failed sync.
+//! 2. If the engine fails, no request is answered any more, its threads end, and the process exits with a non-zero code.
 
 use std::path::PathBuf;
 use std::sync::Arc;

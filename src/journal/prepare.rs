@@ -17,8 +17,7 @@ use super::error::{JournalError, io_error};
 use super::segment;
 use crate::env::{Disk, DiskFile};
 
-/// Zeros are synced as often as this, so that the journal's own sync waits behind few of them: at 8 MiB the slowest
-/// hundredth of 1 MiB appends took twice as long as at 2 MiB.
+/// Zeros are synced as often as this, so that the journal's own sync waits behind few of them.
 const SYNC_EVERY_BYTES: u64 = 2 << 20;
 /// After a failure the next attempt waits this long.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
