@@ -5,6 +5,10 @@ use std::ops::ControlFlow;
 use super::{Commit, META_STORE_ID, Store, StoreError, Table};
 use crate::model::{EventKey, Fingerprint, IdEntry, Seq};
 
+mod snapshots;
+
+pub use snapshots::*;
+
 /// From this many ids a commit counts as bulk in stores made by a `Bench`.
 pub const BULK_IDS_MIN: usize = 8;
 
@@ -300,6 +304,13 @@ macro_rules! suite {
             bulk_ids_may_run_ahead_of_the_position_and_never_fall_behind,
             an_orderly_restart_loses_nothing_that_was_persisted,
             readers_see_every_id_up_to_the_position_they_read_before,
+            a_snapshot_answers_the_same_whatever_is_committed_later,
+            a_cursor_seeks_and_advances_in_key_order,
+            a_cursor_over_an_empty_table_finds_nothing,
+            cursors_of_one_snapshot_do_not_disturb_each_other,
+            cursors_pass_over_what_was_deleted_in_memory_and_on_disk,
+            rows_of_every_table_live_and_die_with_the_position,
+            snapshots_agree_with_a_model_through_random_commits,
         );
     };
     ($bench:ty: $($name:ident,)*) => {

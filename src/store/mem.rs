@@ -9,14 +9,25 @@
 //! 1. `crash_keeping(n)` keeps the first `n` commits since the last `persist` whole: RocksDB may flush by itself, at
 //!    any time, but only to a boundary between commits.
 //! 2. Deterministic: no clock, no randomness, ordered maps.
+//! 3. Tables are shared and copied on write: a snapshot costs nothing, the first commit after it copies the tables that
+//!    it changes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use parking_lot::RwLock;
 
 use super::codec::{FORMAT_VERSION, META_FORMAT_VERSION, META_POSITION, encode_format_version, encode_position};
-use super::{BULK_IDS_MIN, Commit, RowVisitor, Store, StoreError, StoreStats, Table};
+use super::{BULK_IDS_MIN, Commit, RowVisitor, Snapshot, Store, StoreError, StoreStats, Table};
 use crate::model::{EventKey, IdEntry, Seq};
+
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use snapshot::MemSnapshot;
+
+type RowMap = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// A store that lives as long as the process; give it to `Arc` to share it.
 pub struct MemStore {
@@ -32,10 +43,13 @@ struct Inner {
     horizon: Seq,
 }
 
+/// By `Table`'s discriminant.
+type Tables = [Arc<RowMap>; Table::ALL.len()];
+
 #[derive(Clone, Default)]
 struct State {
     position: Seq,
-    rows: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
+    tables: Tables,
     ids: BTreeMap<EventKey, IdEntry>,
 }
 
@@ -51,10 +65,10 @@ impl State {
             self.insert_id(key, entry);
         }
         for row in commit.rows.iter() {
-            let key = (row.table, row.key.to_vec());
+            let table = self.table(row.table);
             match row.value {
-                Some(value) => self.rows.insert(key, value.to_vec()),
-                None => self.rows.remove(&key),
+                Some(value) => table.insert(row.key.to_vec(), value.to_vec()),
+                None => table.remove(row.key),
             };
         }
         self.set_position(commit.position);
@@ -62,7 +76,11 @@ impl State {
 
     fn set_position(&mut self, position: Seq) {
         self.position = position;
-        self.rows.insert((Table::Meta, META_POSITION.to_vec()), encode_position(position).to_vec());
+        self.table(Table::Meta).insert(META_POSITION.to_vec(), encode_position(position).to_vec());
+    }
+
+    fn table(&mut self, table: Table) -> &mut RowMap {
+        Arc::make_mut(&mut self.tables[table as usize])
     }
 }
 
@@ -81,7 +99,7 @@ impl MemStore {
     pub fn with_bulk_ids_min(bulk_ids_min: usize) -> Self {
         let mut state = State::default();
         let version = encode_format_version(FORMAT_VERSION).to_vec();
-        state.rows.insert((Table::Meta, META_FORMAT_VERSION.to_vec()), version);
+        state.table(Table::Meta).insert(META_FORMAT_VERSION.to_vec(), version);
         state.set_position(Seq::ZERO);
         Self::from_state(state, bulk_ids_min)
     }
@@ -181,20 +199,21 @@ impl Store for MemStore {
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.inner.read().applied.rows.get(&(table, key.to_vec())).cloned())
+        Ok(self.inner.read().applied.tables[table as usize].get(key).cloned())
     }
 
     fn scan(&self, table: Table, prefix: &[u8], visit: &mut RowVisitor<'_>) -> Result<(), StoreError> {
-        let inner = self.inner.read();
-        let from = (table, prefix.to_vec());
-        for ((_, key), value) in
-            inner.applied.rows.range(from..).take_while(|((t, key), _)| *t == table && key.starts_with(prefix))
-        {
+        let rows = Arc::clone(&self.inner.read().applied.tables[table as usize]);
+        for (key, value) in rows.range(prefix.to_vec()..).take_while(|(key, _)| key.starts_with(prefix)) {
             if visit(key, value).is_break() {
                 break;
             }
         }
         Ok(())
+    }
+
+    fn snapshot(&self) -> Box<dyn Snapshot + '_> {
+        Box::new(MemSnapshot { tables: self.inner.read().applied.tables.clone() })
     }
 
     fn scan_ids(&self, visit: &mut dyn FnMut(EventKey, IdEntry)) -> Result<(), StoreError> {
@@ -214,79 +233,5 @@ impl Store for MemStore {
 
     fn stats(&self) -> StoreStats {
         StoreStats { ids_estimate: self.inner.read().applied.ids.len() as u64, ..StoreStats::default() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::conformance::{self, Bench, commit, key};
-
-    struct MemBench(MemStore);
-
-    impl Bench for MemBench {
-        fn new() -> Self {
-            Self(MemStore::with_bulk_ids_min(conformance::BULK_IDS_MIN))
-        }
-
-        fn store(&self) -> &dyn Store {
-            &self.0
-        }
-
-        fn crash(self) -> Self {
-            Self(self.0.crash())
-        }
-
-        fn reopen(self) -> Self {
-            self.0.persist().unwrap();
-            Self(self.0.crash())
-        }
-
-        fn compact(&self) {
-            let mut inner = self.0.inner.write();
-            let Inner { applied, persisted, horizon, .. } = &mut *inner;
-            applied.ids.retain(|_, entry| entry.seq >= *horizon);
-            persisted.ids.retain(|_, entry| entry.seq >= *horizon);
-        }
-    }
-
-    conformance::suite!(MemBench);
-
-    fn seqs(store: &MemStore, numbers: [u64; 3]) -> [bool; 3] {
-        let mut found = Vec::new();
-        store.lookup(&numbers.map(key), &mut found).unwrap();
-        [found[0].is_some(), found[1].is_some(), found[2].is_some()]
-    }
-
-    #[test]
-    fn a_crash_may_keep_any_number_of_whole_commits() {
-        let store = MemStore::with_bulk_ids_min(8);
-        store.commit(&commit(1, 2)).unwrap();
-        store.commit(&commit(3, 30)).unwrap();
-        store.commit(&commit(31, 32)).unwrap();
-        assert_eq!(store.unpersisted_commits(), 3);
-        for (kept, position, found) in [
-            (0, 0, [false, true, false]),
-            (1, 2, [true, true, false]),
-            (2, 30, [true, true, false]),
-            (3, 32, [true, true, true]),
-        ] {
-            let after = store.crash_keeping(kept);
-            assert_eq!((after.position(), after.persisted()), (Seq(position), Seq(position)));
-            assert_eq!(seqs(&after, [1, 3, 31]), found, "{kept} commits kept");
-        }
-    }
-
-    #[test]
-    fn a_crash_between_bulk_ids_and_rows_leaves_the_ids_alone() {
-        let store = MemStore::with_bulk_ids_min(8);
-        store.commit(&commit(1, 2)).unwrap();
-        store.persist().unwrap();
-        assert!(!store.commit_only_bulk_ids(&commit(3, 4)), "too few to be a file");
-        assert!(store.commit_only_bulk_ids(&commit(3, 30)));
-        let after = store.crash();
-        assert_eq!(after.position(), Seq(2));
-        assert_eq!(seqs(&after, [2, 3, 30]), [true, true, true]);
-        assert_eq!(after.get(Table::Counters, b"last").unwrap(), Some(2u64.to_le_bytes().to_vec()));
     }
 }

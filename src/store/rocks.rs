@@ -12,7 +12,7 @@
 //!    commit.
 //! 2. `persist` believes what it reads: the persisted position is looked up below the memtables (`ReadTier::Persisted`)
 //!    after the flush returned, and must not be older than the position that was applied when the flush was asked for.
-//! 3. One commit or persist at a time; lookups and scans take no lock.
+//! 3. One commit or persist at a time; lookups, scans and snapshots take no lock.
 //! 4. After a failed commit or persist nothing is written any more: a later commit would pass over what is missing.
 //! 5. Leftovers of interrupted bulk commits are removed at open, once RocksDB's own lock is held.
 
@@ -26,18 +26,20 @@ use rocksdb::{ColumnFamily, DB, DBRawIterator, FlushOptions, PrefixRange, ReadOp
 
 use self::bulk::BulkLoader;
 use super::codec::{self, META_POSITION};
-use super::{BULK_IDS_MIN, Commit, RowVisitor, Store, StoreError, StoreStats, Table};
+use super::{BULK_IDS_MIN, Commit, RowVisitor, Snapshot, Store, StoreError, StoreStats, Table};
 use crate::model::{EventKey, IdEntry, Seq};
 
 mod bulk;
 mod error;
 mod open;
 mod options;
+mod snapshot;
 mod stats;
 #[cfg(test)]
 mod tests;
 
 use error::failed;
+use snapshot::RocksSnapshot;
 
 /// The dedupe index's column family.
 const DEDUPE: &str = "dedupe";
@@ -46,7 +48,7 @@ const SCAN_READ_AHEAD_BYTES: usize = 2 << 20;
 /// What the operator and tests may set.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Blocks of rows and ids that are kept in memory. Filters and indexes are held beside it
+    /// Blocks of rows that are kept in memory, and of their filters and indexes. Those of ids are held beside it
     /// (`StoreStats::table_reader_bytes`).
     pub block_cache_bytes: usize,
     /// From this many ids in one commit they are written as one sorted file.
@@ -97,8 +99,10 @@ impl RocksStore {
         open::read_only(path)
     }
 
+    /// A table that the store had not yet when it was opened to be read is `default`, which is always empty.
     fn column_family(&self, name: &'static str) -> &ColumnFamily {
-        self.db.cf_handle(name).expect("every column family was named at open")
+        let found = self.db.cf_handle(name).or_else(|| self.db.cf_handle(rocksdb::DEFAULT_COLUMN_FAMILY_NAME));
+        found.expect("every column family was named at open")
     }
 
     fn table(&self, table: Table) -> &ColumnFamily {
@@ -162,9 +166,9 @@ impl RocksStore {
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        let dedupe = self.column_family(DEDUPE);
-        let [meta, counters, members] = Table::ALL.map(|table| self.table(table));
-        self.db.flush_cfs_opt(&[&dedupe, &meta, &counters, &members], &FlushOptions::default()).map_err(failed)
+        let all: Vec<_> = column_family_names().map(|name| self.column_family(name)).collect();
+        let all: Vec<_> = all.iter().collect();
+        self.db.flush_cfs_opt(&all, &FlushOptions::default()).map_err(failed)
     }
 
     /// The position below the memtables: what a crash would leave.
@@ -245,6 +249,10 @@ impl Store for RocksStore {
         rows.status().map_err(failed)
     }
 
+    fn snapshot(&self) -> Box<dyn Snapshot + '_> {
+        Box::new(RocksSnapshot::of(self))
+    }
+
     fn scan_ids(&self, visit: &mut dyn FnMut(EventKey, IdEntry)) -> Result<(), StoreError> {
         let horizon = self.horizon();
         let mut ids = self.iterator(self.column_family(DEDUPE), b"");
@@ -266,6 +274,11 @@ impl Store for RocksStore {
     fn stats(&self) -> StoreStats {
         stats::read(&self.db)
     }
+}
+
+/// The dedupe index's, and each table's.
+fn column_family_names() -> impl Iterator<Item = &'static str> {
+    [DEDUPE].into_iter().chain(Table::ALL.map(Table::name))
 }
 
 /// By seq, so that of two puts of one key the newer comes last and counts.

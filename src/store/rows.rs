@@ -9,12 +9,29 @@ pub enum Table {
     Meta,
     /// One row per open counter.
     Counters,
-    /// One row per member of an exact `unique` aggregate.
+    /// One row per member of an open counter's exact `unique` aggregate.
     Members,
+    /// One row per finalized window of a counter.
+    Windows,
+    /// One row per billing period of a counter's series: what its finalized windows come to.
+    Periods,
+    /// One row per member of a period's exact `unique` aggregate.
+    PeriodMembers,
+    /// One row per change of a finalized window.
+    Adjustments,
 }
 
 impl Table {
-    pub const ALL: [Table; 3] = [Table::Meta, Table::Counters, Table::Members];
+    /// Every table, each at the place of its discriminant.
+    pub const ALL: [Table; 7] = [
+        Table::Meta,
+        Table::Counters,
+        Table::Members,
+        Table::Windows,
+        Table::Periods,
+        Table::PeriodMembers,
+        Table::Adjustments,
+    ];
 
     /// The column family's name.
     pub fn name(self) -> &'static str {
@@ -22,6 +39,10 @@ impl Table {
             Table::Meta => "meta",
             Table::Counters => "counters",
             Table::Members => "members",
+            Table::Windows => "windows",
+            Table::Periods => "periods",
+            Table::PeriodMembers => "period_members",
+            Table::Adjustments => "adjustments",
         }
     }
 }
@@ -139,6 +160,13 @@ impl Rows {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_table_stands_at_its_place_under_a_name_of_its_own() {
+        assert!(Table::ALL.iter().enumerate().all(|(place, table)| *table as usize == place));
+        let names: std::collections::BTreeSet<_> = Table::ALL.iter().map(|table| table.name()).collect();
+        assert_eq!(names.len(), Table::ALL.len());
+    }
 
     #[test]
     fn gives_changes_back_in_order_also_after_an_append_and_a_clear() {

@@ -3,23 +3,30 @@
 //! | column family | shape of its writes | set up for |
 //! | --- | --- | --- |
 //! | dedupe | random keys, never changed, dropped by age | ingested files, few rewrites, single reads |
-//! | counters, members, meta | small rows, overwritten often | little space, scans |
+//! | all others | small rows, long keys: open counters change and go, history stays | little space, scans, reads of absent keys |
 //!
-//! 1. Nothing grows without a limit: memtables, the block cache, RocksDB's own log, the manifest. Filters and indexes
-//!    take about 1.5 bytes an id, stay in memory (a filter that has to be read costs more than it saves), and are
-//!    reported.
+//! 1. Nothing grows without a limit: memtables, the block cache, RocksDB's own log, the manifest. Filters and indexes of
+//!    ids take about 1.5 bytes an id, stay in memory (a filter that has to be read costs more than it saves), and are
+//!    reported. Those of rows are read in parts, through the block cache: history has no end, and most of it is never
+//!    asked for.
 //! 2. Compaction runs at the lowest CPU priority: it yields to whoever answers clients. If it falls too far behind,
 //!    commits are slowed down, the engine's queues fill, and clients are told to come back later.
 //! 3. The dedupe index is compacted the universal way: a third fewer bytes written than leveled at 80 million ids, and
 //!    less with more. The price is space: a merge of everything needs as much again while it runs.
+//! 4. A file with many deletions close together is compacted soon (`DELETIONS_MAX`), not only once its level is full:
+//!    when windows close, their counters are deleted, up to a million at once, and the next start scans what is left.
+//!    A million of them cost a scan 0.2 s and more, and an idle store would keep them for ever; as it is they are gone
+//!    within half a second. What a snapshot holds is dropped by the compaction that RocksDB starts when it is
+//!    released. Compacting by age would come after the next start, and range deletions do not fit: a window's counters
+//!    lie apart, one in each series.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rocksdb::compaction_filter::Decision;
 use rocksdb::{
-    BlockBasedOptions, Cache, DBCompressionType, DataBlockIndexType, Env, InfoLogger, LogLevel, Options,
-    UniversalCompactOptions,
+    BlockBasedIndexType, BlockBasedOptions, Cache, DBCompressionType, DataBlockIndexType, Env, InfoLogger, LogLevel,
+    Options, UniversalCompactOptions,
 };
 
 use super::error::failed;
@@ -34,6 +41,10 @@ const FILE_BYTES: u64 = 64 << 20;
 /// A lookup reads a whole block for one id, so they are small; half of this costs more in index than it saves.
 const ID_BLOCK_BYTES: usize = 2 << 10;
 const ROW_BLOCK_BYTES: usize = 16 << 10;
+/// A file of rows is compacted soon if any `DELETIONS_WINDOW` entries in sequence hold this many deletions. Fewer cost a
+/// scan some milliseconds, which is less than it costs to rewrite what they lie over.
+const DELETIONS_MAX: usize = 16 << 10;
+const DELETIONS_WINDOW: usize = 32 << 10;
 /// Sorted runs of the dedupe index: merge from, slow commits down from, stop them from. Runs cost lookups time (50 ns
 /// each), but a flush waits as long as commits would be slowed down, so that limit is far out: minutes of ingest at
 /// full speed.
@@ -80,7 +91,8 @@ pub fn database_read_only(open_files_max: i32) -> Options {
 
 /// Options of the dedupe index. Entries whose seq is below `horizon` do not survive compaction.
 pub fn dedupe(cache: &Cache, horizon: &Arc<AtomicU64>) -> Options {
-    let mut table = table(cache);
+    let mut table = blocks(cache);
+    table.set_cache_index_and_filter_blocks(false);
     table.set_block_size(ID_BLOCK_BYTES);
     table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
     table.set_data_block_hash_ratio(0.75);
@@ -112,24 +124,29 @@ pub fn dedupe(cache: &Cache, horizon: &Arc<AtomicU64>) -> Options {
 
 /// Options of a table of rows.
 pub fn rows(cache: &Cache) -> Options {
-    let mut table = table(cache);
+    let mut table = blocks(cache);
     table.set_block_size(ROW_BLOCK_BYTES);
+    table.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    table.set_partition_filters(true);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table.set_pin_top_level_index_and_filter(true);
     let mut options = Options::default();
     options.set_block_based_table_factory(&table);
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_write_buffer_size(32 * MIB);
     options.set_max_write_buffer_number(MEMTABLES_MAX);
     options.set_target_file_size_base(FILE_BYTES);
+    options.add_compact_on_deletion_collector_factory(DELETIONS_WINDOW, DELETIONS_MAX, 0.0);
     options
 }
 
-fn table(cache: &Cache) -> BlockBasedOptions {
+fn blocks(cache: &Cache) -> BlockBasedOptions {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     table.set_format_version(TABLE_FORMAT);
     table.set_bloom_filter(FILTER_BITS, false);
     table.set_whole_key_filtering(true);
     table.set_optimize_filters_for_memory(true);
-    table.set_cache_index_and_filter_blocks(false);
     table
 }

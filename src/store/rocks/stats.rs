@@ -3,17 +3,14 @@
 use rocksdb::DB;
 use rocksdb::properties::{self, PropName};
 
-use super::DEDUPE;
-use crate::store::{StoreStats, Table};
+use super::{DEDUPE, column_family_names};
+use crate::store::StoreStats;
 
 /// RocksDB's default.
 const LEVELS: usize = 7;
 
 pub fn read(db: &DB) -> StoreStats {
-    let sum = |property| {
-        let names = [DEDUPE].into_iter().chain(Table::ALL.map(Table::name));
-        names.map(|name| gauge(db, name, property)).sum()
-    };
+    let sum = |property| column_family_names().map(|name| gauge(db, name, property)).sum();
     // Of the database as a whole; any column family answers for it.
     let whole = |property| gauge(db, DEDUPE, property);
     StoreStats {

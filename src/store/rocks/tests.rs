@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::{DEDUPE, Options, RocksStore};
 use crate::model::Seq;
 use crate::store::conformance::{self, BULK_IDS_MIN, Bench, commit, key};
-use crate::store::{Commit, Store, StoreError, Table, codec};
+use crate::store::{Commit, Snapshot, Store, StoreError, Table, codec};
 
 struct RocksBench {
     directory: TempDir,
@@ -248,4 +248,113 @@ fn damage_is_reported_as_corruption() {
     fs::remove_file(directory.path().join("CURRENT")).unwrap();
     let error = RocksStore::open_read_only(directory.path()).map(|_| ()).unwrap_err();
     assert!(matches!(error, StoreError::Missing { .. }), "{error}");
+}
+
+fn rows(snapshot: &dyn Snapshot, table: Table) -> Result<usize, StoreError> {
+    let mut cursor = snapshot.cursor(table)?;
+    let mut count = 0;
+    cursor.seek(b"")?;
+    while cursor.row().is_some() {
+        count += 1;
+        cursor.advance()?;
+    }
+    Ok(count)
+}
+
+#[test]
+fn a_cursor_tells_damage_from_the_end_of_the_table() {
+    let bench = RocksBench::new();
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut commit = Commit { position: Seq(1), ..Commit::default() };
+    for number in 0..500_u32 {
+        let value: Vec<_> = std::iter::repeat_with(|| random.u8(..)).take(1_000).collect();
+        commit.rows.put(Table::Windows, &number.to_be_bytes(), &value);
+    }
+    bench.store().commit(&commit).unwrap();
+    bench.store().persist().unwrap();
+    assert_eq!(rows(&*bench.store().snapshot(), Table::Windows).unwrap(), 500);
+    let directory = bench.directory;
+    drop(bench.store);
+    let files = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+    let file = files.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let store = RocksStore::open(directory.path(), &options()).unwrap();
+    let snapshot = store.snapshot();
+    let error = rows(&*snapshot, Table::Windows).unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+    let mut cursor = snapshot.cursor(Table::Windows).unwrap();
+    assert!(cursor.seek(&250_u32.to_be_bytes()).is_err());
+    assert_eq!(cursor.row(), None);
+    assert!(cursor.advance().is_err(), "it does not become the end by going on");
+    cursor.seek(&499_u32.to_be_bytes()).unwrap();
+    assert!(cursor.row().is_some());
+}
+
+#[test]
+fn a_store_that_lacks_the_later_tables_is_read_as_it_is_and_gets_them_when_written() {
+    let bench = RocksBench::new();
+    bench.store().commit(&commit(1, 3)).unwrap();
+    bench.store().persist().unwrap();
+    let directory = bench.directory;
+    drop(bench.store);
+    let names = || DB::list_cf(&rocksdb::Options::default(), directory.path()).unwrap();
+    let mut db = DB::open_cf(&rocksdb::Options::default(), directory.path(), names()).unwrap();
+    let later = [Table::Windows, Table::Periods, Table::PeriodMembers, Table::Adjustments];
+    later.iter().for_each(|table| db.drop_cf(table.name()).unwrap());
+    drop(db);
+    let looked = RocksStore::open_read_only(directory.path()).unwrap();
+    assert_eq!(looked.position(), Seq(3));
+    for table in later {
+        assert_eq!(looked.get(table, b"last").unwrap(), None);
+        assert_eq!(rows(&*looked.snapshot(), table).unwrap(), 0);
+    }
+    assert_eq!(rows(&*looked.snapshot(), Table::Counters).unwrap(), 1);
+    assert_eq!(names().len(), 5, "a look makes nothing");
+    drop(looked);
+    let bench = RocksBench::open(directory);
+    let mut commit = Commit { position: Seq(4), ..Commit::default() };
+    later.iter().for_each(|table| commit.rows.put(*table, b"row", b"value"));
+    bench.store().commit(&commit).unwrap();
+    bench.store().persist().unwrap();
+    let looked = RocksStore::open_read_only(bench.directory.path()).unwrap();
+    for table in later {
+        assert_eq!(rows(&*looked.snapshot(), table).unwrap(), 1);
+        assert_eq!(looked.get(table, b"row").unwrap().as_deref(), Some(&b"value"[..]));
+    }
+}
+
+fn bytes_on_disk(store: &RocksStore, table: Table) -> u64 {
+    let property = rocksdb::properties::TOTAL_SST_FILES_SIZE;
+    store.db.property_int_value_cf(store.table(table), property).unwrap().unwrap()
+}
+
+#[test]
+fn the_rows_of_many_closed_windows_are_compacted_away_without_being_asked_also_if_a_snapshot_held_them() {
+    const COUNTERS: u32 = 60_000;
+    let pause = |milliseconds| std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+    for held in [false, true] {
+        let bench = RocksBench::new();
+        let key = |number: u32| format!("tenant/customer-{:08}/meter/window", number.wrapping_mul(0x9e37_79b9));
+        let mut opened = Commit { position: Seq(1), ..Commit::default() };
+        (0..COUNTERS).for_each(|number| opened.rows.put(Table::Counters, key(number).as_bytes(), &[7; 40]));
+        bench.store().commit(&opened).unwrap();
+        bench.store().persist().unwrap();
+        let snapshot = held.then(|| bench.store().snapshot());
+        let mut closed = Commit { position: Seq(2), ..Commit::default() };
+        (0..COUNTERS).for_each(|number| closed.rows.delete(Table::Counters, key(number).as_bytes()));
+        bench.store().commit(&closed).unwrap();
+        bench.store().persist().unwrap();
+        if let Some(snapshot) = snapshot {
+            pause(500);
+            assert_eq!(rows(&*snapshot, Table::Counters).unwrap(), COUNTERS as usize);
+        }
+        let compacted = (0..1_000).any(|_| {
+            pause(10);
+            bytes_on_disk(bench.rocks(), Table::Counters) == 0
+        });
+        assert!(compacted, "deleted counters are still there after ten seconds (held by a snapshot: {held})");
+    }
 }
