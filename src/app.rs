@@ -221,7 +221,7 @@ pub fn verify(config: &Config) -> Result<Verified, AppError> {
     let disk = OsDisk::new(&config.data_dir);
     let _lock = engine::lock(&disk)?;
     let disk: Arc<dyn Disk> = Arc::new(disk);
-    let store = RocksStore::open_read_only(&store_path(config))?;
+    let store: Arc<dyn Store> = Arc::new(RocksStore::open_read_only(&store_path(config))?);
     let clock = SystemClock::new();
     let mut reported = clock.monotonic();
     let mut progress = |seq: crate::model::Seq| {

@@ -18,6 +18,7 @@
 mod item;
 mod meters;
 mod reader;
+mod recorded;
 mod report;
 mod sections;
 mod source;
@@ -49,6 +50,8 @@ pub struct Config {
     pub store: store::Options,
     /// In the order of the file; slugs are unique.
     pub meters: Vec<meter::Definition>,
+    /// What every definition says too.
+    pub billing: Billing,
     /// Where the journal and the store live. A relative path starts at the working directory.
     pub data_dir: PathBuf,
     pub log: LogOptions,
@@ -66,12 +69,21 @@ impl Default for Config {
             journal: journal::Options::default(),
             store: store::Options::default(),
             meters: Vec::new(),
+            billing: Billing::default(),
             data_dir: PathBuf::from("data"),
             log: LogOptions::default(),
             shutdown_timeout: Duration::from_secs(30),
             retry_horizon: Duration::from_secs(3 * 86_400),
         }
     }
+}
+
+/// The billing periods of every meter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Billing {
+    pub period: meter::PeriodKind,
+    /// Whose calendar they follow. None: each meter's own zone.
+    pub time_zone: Option<String>,
 }
 
 /// What the daemon logs, and how it looks.
@@ -155,7 +167,7 @@ impl Config {
 
 /// Compares the file's meters with those a data directory has recorded. One error per changed key that must not change.
 pub fn check_against(config: &Config, recorded: &[meter::Definition], source: &Source) -> Vec<ConfigError> {
-    meters::changed(config, recorded, source)
+    recorded::changed(config, recorded, source)
 }
 
 /// Reads the `--listen` flag under the rule that `server.listen` obeys.

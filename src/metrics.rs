@@ -25,6 +25,12 @@ pub const INDEX_LOOKUPS: &str = "meterd_index_lookups_total";
 pub const INDEX_FALSE_POSITIVES: &str = "meterd_index_false_positives_total";
 pub const INDEX_RECHECKS: &str = "meterd_index_rechecks_total";
 pub const OPEN_COUNTERS: &str = "meterd_open_counters";
+pub const WINDOWS_FINALIZED: &str = "meterd_windows_finalized_total";
+pub const PERIODS_FINALIZED: &str = "meterd_periods_finalized_total";
+pub const ADJUSTMENTS: &str = "meterd_adjustments_total";
+pub const CLOCK_PAUSED: &str = "meterd_clock_paused";
+pub const CLOCK_JUMPS: &str = "meterd_clock_jumps_total";
+pub const CLOSE_LAG_SECONDS: &str = "meterd_close_lag_seconds";
 pub const COMPACTION_PENDING_BYTES: &str = "meterd_store_compaction_pending_bytes";
 pub const STORE_BYTES: &str = "meterd_store_bytes";
 pub const STORE_MEMORY_BYTES: &str = "meterd_store_memory_bytes";
@@ -55,6 +61,16 @@ pub fn describe() {
     describe_counter!(INDEX_FALSE_POSITIVES, "Looked-up ids that the index did not hold.");
     describe_counter!(INDEX_RECHECKS, "Batches looked up again by the writer because they waited too long.");
     describe_gauge!(OPEN_COUNTERS, "Counters in memory: one per meter, customer, dimensions and window.");
+    describe_counter!(WINDOWS_FINALIZED, "Windows that became final, one for each series.");
+    describe_counter!(PERIODS_FINALIZED, "Billing periods that became final, one for each series.");
+    describe_counter!(ADJUSTMENTS, "Adjustments: late events, once for each final window that they changed.");
+    describe_gauge!(CLOCK_PAUSED, "1 while the clock has jumped ahead and nothing is closed or forgotten.");
+    describe_counter!(CLOCK_JUMPS, "Jumps of the clock by more than clock.max_step ahead.");
+    describe_gauge!(
+        CLOSE_LAG_SECONDS,
+        Unit::Seconds,
+        "How long the oldest window that is due has waited to be closed."
+    );
     describe_gauge!(
         COMPACTION_PENDING_BYTES,
         Unit::Bytes,

@@ -72,6 +72,12 @@ pub struct Args {
     /// Load this many events first, outside the measurement
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preload: u64,
+    /// Events have no timestamp: they happen when they are received
+    #[arg(long, conflicts_with = "age")]
+    pub at_receipt: bool,
+    /// Events happened so long before the start
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub age: u64,
     /// Send nothing but events of the preload, drawn evenly
     #[arg(long)]
     pub storm: bool,
@@ -139,6 +145,8 @@ impl Scenario {
             timeout: Duration::from_secs(args.timeout),
             settle: Duration::from_secs(args.settle),
             seed: args.seed,
+            at_receipt: args.at_receipt,
+            age: Duration::from_secs(args.age),
         }
     }
 }

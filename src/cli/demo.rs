@@ -18,7 +18,7 @@ use comfy_table::{CellAlignment, Table};
 
 use crate::cli::client::{Client, exit_code};
 use crate::cli::daemon::{Daemon, TemporaryDirectory};
-use crate::cli::generate::{Expected, Kind, MeterSpec, Workload};
+use crate::cli::generate::{Expected, Kind, MeterSpec, Times, Workload};
 use crate::cli::load::{Load, Mix, Report, Source, Until};
 use crate::cli::totals::{self, ByCustomer};
 use crate::env::{Clock, SystemClock};
@@ -81,7 +81,7 @@ fn demo(args: &Args) -> anyhow::Result<bool> {
     let mut client = Client::new(&target, Duration::from_secs(30))?;
     let now = SystemClock::new().now();
     let meters = countable_meters(&mut client)?;
-    let workload = Workload::new(now.micros().unsigned_abs(), meters, CUSTOMERS, EVENT_BYTES, now);
+    let workload = Workload::new(now.micros().unsigned_abs(), meters, CUSTOMERS, EVENT_BYTES, Times::Before(now));
     let (next, answered, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let load = Load {
         target: &target,

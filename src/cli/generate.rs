@@ -63,17 +63,33 @@ struct Template {
     id_at: usize,
     customer_at: usize,
     quantity_at: usize,
-    time_at: usize,
+    /// None: the event has no timestamp, it happens when it is received.
+    time_at: Option<usize>,
+}
+
+/// When a workload's events happen.
+#[derive(Clone, Copy, Debug)]
+pub enum Times {
+    /// In the minute before this.
+    Before(Timestamp),
+    /// When they are received.
+    AtReceipt,
 }
 
 impl Workload {
-    /// `event_bytes` is the length to pad events to; those that need more are longer. Events happen in the minute
-    /// before `now`.
-    pub fn new(seed: u64, meters: Vec<MeterSpec>, customers: u64, event_bytes: usize, now: Timestamp) -> Self {
+    /// `event_bytes` is the length to pad events to; those that need more are longer.
+    pub fn new(seed: u64, meters: Vec<MeterSpec>, customers: u64, event_bytes: usize, times: Times) -> Self {
         assert!(!meters.is_empty() && customers > 0, "a workload has meters and customers");
-        let templates = meters.iter().enumerate().flat_map(|(n, spec)| templates(n, spec, event_bytes)).collect();
-        let first = now.millis() / 1_000 - SECONDS.cast_signed();
-        let seconds = (0..SECONDS.cast_signed()).map(|n| second_prefix(first + n)).collect();
+        let timed = matches!(times, Times::Before(_));
+        let meter = |(n, spec)| templates(n, spec, event_bytes, timed);
+        let templates = meters.iter().enumerate().flat_map(meter).collect();
+        let seconds = match times {
+            Times::AtReceipt => Vec::new(),
+            Times::Before(now) => {
+                let first = now.millis() / 1_000 - SECONDS.cast_signed();
+                (0..SECONDS.cast_signed()).map(|n| second_prefix(first + n)).collect()
+            }
+        };
         Self { seed, meters, customers, templates, seconds }
     }
 
@@ -127,19 +143,20 @@ impl Workload {
         let quantity = &mut event[template.quantity_at..][..QUANTITY_BYTES];
         write_digits(cents / 100, &mut quantity[..3]);
         write_digits(cents % 100, &mut quantity[4..]);
-        let time = &mut event[template.time_at..][..TIME_BYTES];
+        let Some(time_at) = template.time_at else { return };
+        let time = &mut event[time_at..][..TIME_BYTES];
         time[..20].copy_from_slice(self.seconds[(mixed % SECONDS) as usize].as_bytes());
         write_digits((mixed >> 8) % 1_000, &mut time[20..23]);
     }
 }
 
 /// Two for each meter that has dimensions, which differ in their values, else one.
-fn templates(meter: usize, spec: &MeterSpec, event_bytes: usize) -> Vec<Template> {
+fn templates(meter: usize, spec: &MeterSpec, event_bytes: usize, timed: bool) -> Vec<Template> {
     let values: &[&str] = if spec.dimensions.is_empty() { &[""] } else { &["small", "large"] };
-    values.iter().map(|value| template(meter, spec, value, event_bytes)).collect()
+    values.iter().map(|value| template(meter, spec, value, (event_bytes, timed))).collect()
 }
 
-fn template(meter: usize, spec: &MeterSpec, value: &str, event_bytes: usize) -> Template {
+fn template(meter: usize, spec: &MeterSpec, value: &str, (event_bytes, timed): (usize, bool)) -> Template {
     let mut text = String::from("{\"usage_event_id\":\"");
     let field = |text: &mut String, fill: &str, width: usize| {
         let at = text.len();
@@ -152,9 +169,13 @@ fn template(meter: usize, spec: &MeterSpec, value: &str, event_bytes: usize) -> 
     text.push_str(&format!("\",\"meter\":{},\"quantity\":", json_string(&spec.slug)));
     let quantity_at = field(&mut text, "0", QUANTITY_BYTES);
     text.replace_range(quantity_at + 3..quantity_at + 4, ".");
-    text.push_str(",\"timestamp\":\"");
-    let time_at = field(&mut text, "Z", TIME_BYTES);
-    text.push_str("\",\"dimensions\":{");
+    let time_at = timed.then(|| {
+        text.push_str(",\"timestamp\":\"");
+        let at = field(&mut text, "Z", TIME_BYTES);
+        text.push('"');
+        at
+    });
+    text.push_str(",\"dimensions\":{");
     for name in &spec.dimensions {
         text.push_str(&format!("{}:{},", json_string(name), json_string(value)));
     }

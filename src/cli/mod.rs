@@ -29,6 +29,7 @@ pub mod retry;
 mod run;
 mod scrape;
 mod send;
+mod statement;
 pub mod totals;
 mod verify;
 
@@ -73,6 +74,7 @@ enum Command {
     Run(run::Args),
     CheckConfig(check_config::Args),
     Send(send::Args),
+    Statement(statement::Args),
     Verify(verify::Args),
     Bench(bench::Args),
     Demo(demo::Args),
@@ -84,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::CheckConfig(args) => check_config::run(&args, crate::app::recorded_meters),
         Command::Send(args) => send::run(args),
+        Command::Statement(args) => statement::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Demo(args) => demo::run(args),

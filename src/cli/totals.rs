@@ -116,13 +116,13 @@ pub fn sum(totals: &ByCustomer) -> Quantity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::generate::{Kind, MeterSpec};
+    use crate::cli::generate::{Kind, MeterSpec, Times};
     use crate::model::Timestamp;
 
     #[test]
     fn one_lost_and_one_doubled_event_are_both_found() {
         let meters = vec![MeterSpec { slug: "m".into(), kind: Kind::Count, dimensions: vec![] }];
-        let workload = Workload::new(1, meters, 3, 0, Timestamp::EPOCH);
+        let workload = Workload::new(1, meters, 3, 0, Times::Before(Timestamp::EPOCH));
         let mut expected = Expected::new(&workload);
         expected.add(&workload, 0..300);
         let name = Workload::customer_name;

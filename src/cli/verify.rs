@@ -53,6 +53,7 @@ fn to_json(verified: &Verified) -> String {
         "position": verified.position.0,
         "journal_end": verified.journal_end.0,
         "counters": verified.counters,
+        "rows": verified.rows,
         "ids": verified.ids,
         "difference_count": verified.difference_count,
         "differences": verified.differences.iter().map(difference).collect::<Vec<_>>(),
@@ -61,14 +62,14 @@ fn to_json(verified: &Verified) -> String {
 }
 
 fn to_text(verified: &Verified) -> String {
-    let Verified { position, journal_end, counters, ids, difference_count, differences } = verified;
+    let Verified { position, journal_end, counters, rows, ids, difference_count, differences } = verified;
     let mut text = String::new();
     for difference in differences {
         text += &format!("{}\n  journal: {}\n  store:   {}\n", difference.what, difference.journal, difference.store);
     }
     let result = if *difference_count == 0 { "equal".to_owned() } else { format!("{difference_count} differences") };
     text += &format!(
-        "{result}: {counters} counters and {ids} ids, compared at record {position} (the journal ends at {journal_end})\n"
+        "{result}: {counters} counters, {rows} rows in all and {ids} ids, compared at record {position} (the journal ends at {journal_end})\n"
     );
     text
 }

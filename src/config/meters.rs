@@ -1,12 +1,10 @@
-//! `[[meter]]`: definitions from the file, and what must not change about those that a data directory has recorded.
+//! `[[meter]]`: definitions from the file.
 
 use std::collections::HashMap;
-use std::ops::Range;
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
-use super::Config;
+use super::Billing;
 use super::item::{Item, Refusal};
 use super::reader::{self, Errors, Key};
 use super::report::ConfigError;
@@ -14,7 +12,7 @@ use super::source::Source;
 use super::suggest;
 use crate::meter::definition::{DIMENSIONS_MAX, UNIQUE_MEMBERS_DEFAULT, UNIQUE_MEMBERS_MAX};
 use crate::meter::meters::METERS_PER_EVENT_TYPE_MAX;
-use crate::meter::{Aggregation, Definition, FrozenField, Late, Path, WindowLength, Zone};
+use crate::meter::{Aggregation, Definition, Late, Path, WindowLength, Zone};
 use crate::model::Duration;
 use crate::model::id::NAME_BYTES_MAX;
 
@@ -49,7 +47,7 @@ pub const KEYS: [Key<Definition>; 12] = [
 ];
 
 /// What a meter is where the file says nothing.
-fn default_definition() -> Definition {
+fn default_definition(billing: &Billing) -> Definition {
     Definition {
         slug: String::new(),
         event_type: String::new(),
@@ -63,11 +61,13 @@ fn default_definition() -> Definition {
         allow_negative: false,
         unique_members_max: UNIQUE_MEMBERS_DEFAULT,
         approximate: false,
+        billing_period: billing.period,
+        billing_time_zone: billing.time_zone.clone(),
     }
 }
 
-/// Reads every `[[meter]]`, in file order.
-pub fn walk(root: &DeTable<'_>, source: &Source, errors: &mut Errors) -> Vec<Definition> {
+/// Reads every `[[meter]]`, in file order. Each of them is billed as `[billing]` says.
+pub fn walk(root: &DeTable<'_>, source: &Source, billing: &Billing, errors: &mut Errors) -> Vec<Definition> {
     let Some((key_span, value)) = reader::entry(root, TABLE) else { return Vec::new() };
     let item = Item::new(TABLE.to_owned(), key_span, value);
     let tables = match item.array("a list: begin each meter with [[meter]]") {
@@ -91,7 +91,7 @@ pub fn walk(root: &DeTable<'_>, source: &Source, errors: &mut Errors) -> Vec<Def
         }) else {
             continue;
         };
-        let meter = read_meter(keys, &item, errors);
+        let meter = read_meter(keys, &item, billing, errors);
         let span = reader::entry(keys, "slug").map_or(table.span(), |(_, slug)| slug.span());
         if let Some(first) = seen.get(&meter.slug) {
             let line = source.position(*first).line;
@@ -115,8 +115,8 @@ fn check_feeders(before: &[Definition], meter: &Definition, item: &Item<'_>, err
     }
 }
 
-fn read_meter(table: &DeTable<'_>, item: &Item<'_>, errors: &mut Errors) -> Definition {
-    let mut meter = default_definition();
+fn read_meter(table: &DeTable<'_>, item: &Item<'_>, billing: &Billing, errors: &mut Errors) -> Definition {
+    let mut meter = default_definition(billing);
     reader::walk(table, &item.key, "[[meter]]", &KEYS, &mut meter, errors);
     let full = |name: &str| format!("{}.{name}", item.key);
     if reader::entry(table, "slug").is_none() && !errors.keys_lost() {
@@ -237,7 +237,7 @@ fn window(item: &Item<'_>) -> Result<WindowLength, Refusal> {
     text.parse().map_err(|_| Refusal::new(format!("\"{text}\" is no window length")).with_help(rule))
 }
 
-fn time_zone(item: &Item<'_>) -> Result<String, Refusal> {
+pub fn time_zone(item: &Item<'_>) -> Result<String, Refusal> {
     let text = item.text("a time zone's name, like \"Europe/Berlin\"")?;
     match Zone::named(text) {
         Ok(_) => Ok(text.to_owned()),
@@ -247,61 +247,5 @@ fn time_zone(item: &Item<'_>) -> Result<String, Refusal> {
                 None => "an IANA name, like \"Europe/Berlin\" or \"UTC\"".to_owned(),
             }))
         }
-    }
-}
-
-/// One error for every key of a recorded meter that may not change, and did.
-pub fn changed(config: &Config, recorded: &[Definition], source: &Source) -> Vec<ConfigError> {
-    let (tree, _) = DeTable::parse_recoverable(&source.text);
-    let tables = reader::entry(tree.get_ref(), TABLE).and_then(|(_, tables)| tables.get_ref().as_array());
-    let mut errors = Vec::new();
-    for (index, meter) in config.meters.iter().enumerate() {
-        let Some(before) = recorded.iter().find(|recorded| recorded.slug == meter.slug) else { continue };
-        let table = tables.and_then(|tables| tables.get(index)).and_then(|table| table.get_ref().as_table());
-        for field in before.frozen_difference(meter) {
-            let find = |name| table.and_then(|table| reader::entry(table, name)).map(value_span);
-            let name = field.as_str();
-            errors.push(ConfigError {
-                span: find(name).or_else(|| find("slug")),
-                key: format!("{TABLE}[{index}].{name}"),
-                message: format!(
-                    "meters keep their {}: {} was made {}",
-                    shown(field),
-                    meter.slug,
-                    made_with(before, field)
-                ),
-                help: Some("make a new slug, and replay to fill it".to_owned()),
-            });
-        }
-    }
-    errors
-}
-
-fn value_span((_, value): (Range<usize>, &Spanned<DeValue<'_>>)) -> Range<usize> {
-    value.span()
-}
-
-fn shown(field: FrozenField) -> &'static str {
-    match field {
-        FrozenField::TimeZone => "time zone",
-        other => other.as_str(),
-    }
-}
-
-/// A recorded field as it would stand in the file.
-fn made_with(meter: &Definition, field: FrozenField) -> String {
-    let pair = |name: &str, path: &Path| format!("{name} = \"{path}\"");
-    match field {
-        FrozenField::Aggregation => format!("with aggregation = \"{}\"", meter.aggregation.as_str()),
-        FrozenField::Value => {
-            meter.value.as_ref().map_or("without a value".to_owned(), |path| format!("with {}", pair("value", path)))
-        }
-        FrozenField::Window => format!("with window = \"{}\"", meter.window),
-        FrozenField::Dimensions if meter.dimensions.is_empty() => "without dimensions".to_owned(),
-        FrozenField::Dimensions => {
-            let pairs: Vec<String> = meter.dimensions.iter().map(|(name, path)| pair(name, path)).collect();
-            format!("with dimensions = {{ {} }}", pairs.join(", "))
-        }
-        FrozenField::TimeZone => format!("with time_zone = \"{}\"", meter.time_zone),
     }
 }

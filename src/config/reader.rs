@@ -34,7 +34,7 @@ pub fn read(source: &Source) -> (Config, Vec<ConfigError>) {
     let mut errors = Errors { list, spoilt: HashSet::new(), damage };
     let mut config = Config::default();
     sections::walk(tree.get_ref(), &mut config, &mut errors);
-    config.meters = meters::walk(tree.get_ref(), source, &mut errors);
+    config.meters = meters::walk(tree.get_ref(), source, &config.billing, &mut errors);
     sections::check_together(tree.get_ref(), &config, &mut errors);
     (config, errors.list)
 }

@@ -10,9 +10,10 @@ use super::reader::{self, Errors, Key};
 use super::report::ConfigError;
 use super::{Config, LogFormat, LogLevel, meters, suggest, units};
 use crate::journal::Compression;
+use crate::meter::PeriodKind;
 use crate::model::Duration;
 
-/// The longest retention or acceptance: a century.
+/// The longest of what is measured in days: a century.
 const AGE_MAX: &str = "36525d";
 
 /// A table of the file and its keys.
@@ -22,7 +23,7 @@ pub struct Section {
 }
 
 /// Every option that is not a meter's.
-pub const SECTIONS: [Section; 7] = [
+pub const SECTIONS: [Section; 9] = [
     Section {
         name: "server",
         keys: &[
@@ -93,6 +94,28 @@ pub const SECTIONS: [Section; 7] = [
                     e.set(&mut c.journal.compression, i, i.choice(&choices));
                 },
             },
+        ],
+    },
+    Section {
+        name: "billing",
+        keys: &[
+            Key {
+                name: "period",
+                read: |c, i, e| {
+                    e.set(&mut c.billing.period, i, i.choice(&PeriodKind::ALL.map(|kind| (kind.as_str(), kind))));
+                },
+            },
+            Key {
+                name: "time_zone",
+                read: |c, i, e| e.set(&mut c.billing.time_zone, i, meters::time_zone(i).map(Some)),
+            },
+        ],
+    },
+    Section {
+        name: "clock",
+        keys: &[
+            Key { name: "max_step", read: |c, i, e| e.set(&mut c.engine.clock.max_step, i, i.duration("1s", AGE_MAX)) },
+            Key { name: "settle", read: |c, i, e| e.set(&mut c.engine.clock.settle, i, i.duration("1s", AGE_MAX)) },
         ],
     },
     Section {

@@ -2,18 +2,21 @@
 //!
 //! 1. Everything that needs no decision is done here, in parallel: the id's key, the windows' bounds, the series' names
 //!    and hashes, the bytes that the journal will hold.
-//! 2. The index is asked here too. Its answer is good up to `index_position`; newer ids are the writer's to check.
+//! 2. Windows are cut at the bounds of the customer's billing periods, by the calendars as they are at the start.
+//! 3. The index is asked here too. Its answer is good up to `index_position`; newer ids are the writer's to check.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::engine::calendars::Calendars;
 use crate::engine::dedupe::Index;
 use crate::engine::hash::{Hasher, TableHasher};
 use crate::engine::key;
-use crate::engine::record::EventEncoder;
+use crate::engine::record::{EventEncoder, EventRecord};
 use crate::journal::PAYLOAD_BYTES_MAX;
-use crate::meter::{Meters, Value};
+use crate::meter::{BillingPeriod, Meter, Meters, ResolvedSchedule, Value};
 use crate::model::{Code, EventKey, Fingerprint, IdEntry, MeterId, Seq, TenantId, Timestamp, Window};
 use crate::store::StoreError;
 
@@ -47,6 +50,10 @@ pub struct Batch {
     pub(super) tenant: TenantId,
     pub(super) received_at: Timestamp,
     pub(super) index_position: Seq,
+    /// The calendars that its windows were cut by.
+    pub(super) calendars_version: u64,
+    /// The billing periods that its feeds fall into.
+    pub(super) periods: Vec<BillingPeriod>,
     pub(super) slots: Vec<Slot>,
     pub(super) encoded: Vec<u8>,
     pub(super) feeds: Vec<Feed>,
@@ -76,7 +83,11 @@ pub(super) struct Item {
 pub(super) struct Feed {
     pub meter: MeterId,
     pub window: Window,
+    /// Into `Batch::periods`.
+    pub period: u32,
     pub value: Value,
+    /// Where the event's bytes say that the feed is late.
+    pub late_at: u32,
     pub hash: u64,
     /// The series' name, into `Batch::keys`.
     pub key: Range<usize>,
@@ -136,6 +147,7 @@ pub(super) struct Context {
     pub hasher: Hasher,
     pub table_hasher: TableHasher,
     pub index: Arc<Index>,
+    pub calendars: Calendars,
 }
 
 /// Starts batches for one engine; clones share it.
@@ -153,6 +165,25 @@ impl Batches {
         self.0.meters.clone()
     }
 
+    pub(super) fn calendars(&self) -> &Calendars {
+        &self.0.calendars
+    }
+
+    /// The same events, their windows cut by the calendars as they are now.
+    pub(super) fn cut_again(&self, batch: Batch) -> Batch {
+        let mut builder = BatchBuilder::new(self.0.clone(), batch.tenant.clone(), batch.received_at);
+        for slot in batch.slots {
+            match slot {
+                Slot::Rejected(code, detail) => builder.reject(code, detail),
+                Slot::Event(item) => {
+                    let event = EventRecord::read(&batch.encoded[item.record.clone()]);
+                    builder.push_again(&item, &event.expect("encoded by this process"));
+                }
+            }
+        }
+        Batch { index_position: batch.index_position, ..builder.batch }
+    }
+
     pub(super) fn index_position(&self) -> Seq {
         self.0.index.position()
     }
@@ -163,22 +194,27 @@ pub struct BatchBuilder {
     context: Arc<Context>,
     batch: Batch,
     windows: Vec<Option<Window>>,
+    /// By meter: the period that its last event fell into, of customers without a schedule of their own.
+    last_periods: Vec<Option<(Window, u32)>>,
+    periods: HashMap<BillingPeriod, u32>,
     scratch: Vec<u8>,
 }
 
 impl BatchBuilder {
     fn new(context: Arc<Context>, tenant: TenantId, received_at: Timestamp) -> Self {
-        let windows = vec![None; context.meters.len()];
+        let (windows, last_periods) = (vec![None; context.meters.len()], vec![None; context.meters.len()]);
         let batch = Batch {
             tenant,
             received_at,
             index_position: Seq::ZERO,
+            calendars_version: context.calendars.version(),
+            periods: Vec::new(),
             slots: Vec::new(),
             encoded: Vec::new(),
             feeds: Vec::new(),
             keys: Vec::new(),
         };
-        Self { context, batch, windows, scratch: Vec::new() }
+        Self { context, batch, windows, last_periods, periods: HashMap::new(), scratch: Vec::new() }
     }
 
     /// Makes room for so many events of so many bytes altogether.
@@ -233,28 +269,68 @@ impl BatchBuilder {
             // `finish` will refuse the batch; there is no use in making it larger.
             return;
         }
-        let Self { context, batch, windows, scratch } = self;
-        let key = context.hasher.event_key(scratch, batch.tenant.as_str(), event.source, event.usage_event_id);
-        let timestamp = event.timestamp.unwrap_or(batch.received_at);
-        let identity = (key, event.fingerprint);
+        let tenant = self.batch.tenant.as_str();
+        let key = self.context.hasher.event_key(&mut self.scratch, tenant, event.source, event.usage_event_id);
+        let timestamp = event.timestamp.unwrap_or(self.batch.received_at);
+        let feeds = event.feeds.iter().map(|feed| {
+            let dimensions = feed.dimensions.iter().map(|value| value.as_deref());
+            (feed.meter, feed.value, dimensions)
+        });
+        let (record, feeds) = self.encode((key, event.fingerprint), timestamp, (event.customer, event.raw), feeds);
+        let item = Item { key, fingerprint: event.fingerprint, timestamp, indexed: None, record, feeds };
+        self.batch.slots.push(Slot::Event(item));
+    }
+
+    /// An event of a batch that was built before.
+    fn push_again(&mut self, item: &Item, event: &EventRecord<'_>) {
+        let feeds = event.feeds.iter().map(|feed| (feed.meter, feed.value, feed.dimensions.iter().copied()));
+        let (identity, names) = ((item.key, item.fingerprint), (event.customer, event.raw));
+        let (record, feeds) = self.encode(identity, item.timestamp, names, feeds);
+        let (key, fingerprint) = identity;
+        let (timestamp, indexed) = (item.timestamp, item.indexed);
+        self.batch.slots.push(Slot::Event(Item { key, fingerprint, timestamp, indexed, record, feeds }));
+    }
+
+    /// Encodes an event; answers with where its bytes and its feeds are.
+    fn encode<'f, D: ExactSizeIterator<Item = Option<&'f str>> + Clone>(
+        &mut self,
+        identity: (EventKey, Fingerprint),
+        timestamp: Timestamp,
+        (customer, raw): (&str, &[u8]),
+        feeds: impl Iterator<Item = (MeterId, Value, D)>,
+    ) -> (Range<usize>, Range<usize>) {
+        let Self { context, batch, windows, last_periods, periods, scratch: prefix } = self;
         let first_feed = batch.feeds.len();
-        let mut encoder = EventEncoder::start(&mut batch.encoded, identity, timestamp, event.customer, event.raw);
-        for feed in event.feeds {
-            let meter = context.meters.get(feed.meter).expect("the caller took the number from these very meters");
-            let window = meter.windows.window_cached(timestamp, &mut windows[usize::from(feed.meter.0)]);
-            let dimensions = || feed.dimensions.iter().map(|value| value.as_deref());
-            encoder.feed(feed.meter, window, feed.value, dimensions());
+        prefix.clear();
+        key::put_customer(prefix, batch.tenant.as_str(), customer);
+        let schedule = context.calendars.get(prefix);
+        let mut encoder = EventEncoder::start(&mut batch.encoded, identity, timestamp, customer, raw);
+        for (id, value, dimensions) in feeds {
+            let meter = context.meters.get(id).expect("the caller took the number from these very meters");
+            let window = meter.windows.window_cached(timestamp, &mut windows[usize::from(id.0)]);
+            let last = &mut last_periods[usize::from(id.0)];
+            let last = if schedule.is_none() { Some(last) } else { None };
+            let mut number = |period| number_of(periods, &mut batch.periods, period);
+            let (bounds, period) = match &last {
+                Some(Some((bounds, number))) if bounds.contains(timestamp) => (*bounds, *number),
+                _ => {
+                    let period = period_at(meter, schedule.as_deref(), timestamp);
+                    (period.bounds, number(period))
+                }
+            };
+            if let Some(last) = last {
+                *last = Some((bounds, period));
+            }
+            let window = Window { start: window.start.max(bounds.start), end: window.end.min(bounds.end) };
+            let late_at = encoder.feed(id, (window, period), value, dimensions.clone());
             let start = batch.keys.len();
-            key::put_customer(&mut batch.keys, batch.tenant.as_str(), event.customer);
-            key::put_meter(&mut batch.keys, &meter.definition.slug, dimensions());
+            batch.keys.extend_from_slice(prefix);
+            key::put_meter(&mut batch.keys, &meter.definition.slug, dimensions);
             let hash = context.table_hasher.hash(&batch.keys[start..]);
             let key = start..batch.keys.len();
-            batch.feeds.push(Feed { meter: feed.meter, window, value: feed.value, hash, key });
+            batch.feeds.push(Feed { meter: id, window, period, value, late_at, hash, key });
         }
-        let record = encoder.finish();
-        let feeds = first_feed..batch.feeds.len();
-        let item = Item { key, fingerprint: event.fingerprint, timestamp, indexed: None, record, feeds };
-        batch.slots.push(Slot::Event(item));
+        (encoder.finish(), first_feed..batch.feeds.len())
     }
 
     /// Looks the ids up in the index, which may read the disk.
@@ -266,4 +342,16 @@ impl BatchBuilder {
         batch.look_up(&self.context.index)?;
         Ok(batch)
     }
+}
+
+fn period_at(meter: &Meter, schedule: Option<&ResolvedSchedule>, at: Timestamp) -> BillingPeriod {
+    meter.calendar(schedule).period_at(at)
+}
+
+/// A period's place among the batch's.
+fn number_of(known: &mut HashMap<BillingPeriod, u32>, periods: &mut Vec<BillingPeriod>, period: BillingPeriod) -> u32 {
+    *known.entry(period).or_insert_with(|| {
+        periods.push(period);
+        u32::try_from(periods.len() - 1).expect("a request has far fewer events than 2^32")
+    })
 }

@@ -22,7 +22,7 @@ use crate::engine::Options;
 use crate::engine::admission::Permit;
 use crate::engine::batch::Batch;
 use crate::engine::dedupe::Index;
-use crate::engine::writer::{Answer, CommitJob, GROUP_BYTES, Group, Writer};
+use crate::engine::writer::{Answer, CommitJob, GROUP_BYTES, Group, Operation, Writer};
 use crate::env::Disk;
 use crate::journal::{Journal, Preparer};
 use crate::metrics::{OPEN_COUNTERS, QUEUE_BYTES};
@@ -47,6 +47,7 @@ pub type Reply = (oneshot::Sender<Answer>, Permit);
 
 pub enum Message {
     Batch(Box<Batch>, Reply),
+    Operation(Box<Operation>, Reply),
     /// Finish what has arrived, hand everything to the store, and end.
     Stop,
 }
@@ -72,6 +73,7 @@ pub fn start(shared: &Arc<Shared>, options: &Options, work: Work) -> std::io::Re
     let (epochs, epochs_in) = bounded(1);
     let (committed, committed_in) = bounded(1);
     let preparer = journal.preparer(options.disk_reserve_bytes);
+    shared.set_clock_status(writer.clock_status(shared.clock.now()));
     let writer_loop = WriterLoop {
         shared: shared.clone(),
         writer,
@@ -200,6 +202,10 @@ impl WriterLoop {
             }
         }
         self.tick();
+        if !self.stopping {
+            self.writer.close_due();
+        }
+        self.writer.leave();
         if !self.journal_busy && self.writer.has_group() {
             let group = self.writer.seal(std::mem::take(&mut self.spare));
             self.groups.send(group).map_err(|_| Gone)?;
@@ -212,7 +218,7 @@ impl WriterLoop {
     fn wait(&mut self) -> Result<(), Gone> {
         let closed = never();
         let requests = if self.may_take() { &self.requests } else { &closed };
-        let idle = !self.writer.is_draining();
+        let idle = !self.writer.is_busy();
         let patience = if idle { TICK.to_std() } else { StdDuration::ZERO };
         select! {
             recv(requests) -> message => self.take(message.map_err(|_| Gone)?),
@@ -234,16 +240,25 @@ impl WriterLoop {
     }
 
     fn take(&mut self, message: Message) -> Result<(), Gone> {
-        match message {
-            Message::Stop => self.stopping = true,
-            Message::Batch(batch, reply) => {
-                if let Err(error) = self.writer.take(*batch, reply) {
-                    self.shared.fail("writer", &error.to_string());
-                    return Err(Gone);
-                }
+        let now = (self.shared.clock.now(), self.shared.clock.monotonic());
+        self.writer.observe(now.0, now.1);
+        let taken = match message {
+            Message::Stop => {
+                self.stopping = true;
+                self.writer.note_time();
+                Ok(())
             }
-        }
-        Ok(())
+            Message::Batch(batch, reply) => self.writer.take(*batch, reply),
+            Message::Operation(operation, reply) => {
+                let done = self.writer.operate(*operation, now, reply);
+                self.shared.set_clock_status(self.writer.clock_status(now.0));
+                done.map_err(Into::into)
+            }
+        };
+        taken.map_err(|error| {
+            self.shared.fail("writer", &error.to_string());
+            Gone
+        })
     }
 
     fn tick(&mut self) {
@@ -252,8 +267,11 @@ impl WriterLoop {
             return;
         }
         self.ticked = now;
-        self.writer.tick(self.shared.clock.now());
-        metrics::gauge!(OPEN_COUNTERS).set(self.writer.state().read().open_counters() as f64);
+        let wall = self.shared.clock.now();
+        self.writer.observe(wall, now);
+        self.writer.tick();
+        self.shared.set_clock_status(self.writer.clock_status(wall));
+        metrics::gauge!(OPEN_COUNTERS).set(self.writer.state().read().counters() as f64);
         metrics::gauge!(QUEUE_BYTES).set(self.shared.gate.bytes() as f64);
     }
 

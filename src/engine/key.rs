@@ -73,6 +73,22 @@ pub fn customer_prefix_len(key: &[u8]) -> Option<usize> {
     Some(key.len() - rest.len())
 }
 
+/// The tenant, and the rest of the name.
+pub fn split_tenant(key: &[u8]) -> Option<(&str, &[u8])> {
+    let mut rest = key;
+    let tenant = take_text(&mut rest)??;
+    Some((tenant, rest))
+}
+
+/// A name without the second of the texts it begins with: a period row's key without the period's name.
+pub fn without_second_text(key: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = key;
+    take_text(&mut rest)??;
+    let tenant = &key[..key.len() - rest.len()];
+    take_text(&mut rest)??;
+    Some([tenant, rest].concat())
+}
+
 /// Reads a counter row's key: the series' bytes, and the window's start.
 pub fn split_start(key: &[u8]) -> Option<(&[u8], Timestamp)> {
     let (series, start) = key.split_last_chunk::<START_BYTES>()?;

@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | `batch` | a request's events: hashed, encoded and looked up before they reach the writer |
 //! | `admission` | how much may be under way |
+//! | `calendars` | which billing period an event falls into, by its customer's settings |
+//! | `clock_guard` | whether the wall clock is believed |
 //! | `writer` | decides each event and applies it; pure but for the lookups it may have to repeat |
 //! | `committer` | the threads: decide, sync, answer, commit to the store |
 //! | `record`, `key`, `hash` | what the log and the store hold, as bytes |
@@ -28,6 +30,8 @@ use crate::store::Store;
 
 mod admission;
 mod batch;
+mod calendars;
+mod clock_guard;
 mod committer;
 mod dedupe;
 mod hash;
@@ -42,6 +46,7 @@ mod writer;
 
 pub use admission::{Gate, Permit, Refusal};
 pub use batch::{Batch, BatchBuilder, BatchError, Batches, NewEvent, NewFeed};
+pub use clock_guard::ClockOptions;
 pub use committer::Failure;
 pub use dedupe::Index;
 pub use hash::Hasher;
@@ -49,8 +54,11 @@ pub use options::Options;
 pub use recovery::{Entropy, OpenError, Opened, Parts, Report, Running, lock};
 pub use state::{LoadError, TenantTotals};
 pub use verify::{Difference, Verified, VerifyError, verify};
-pub use view::{View, WindowQuery, WindowRow, WindowState};
-pub use writer::{Answer, CommitJob, Group, Writer};
+pub use view::{
+    Adjustment, AdjustmentsPage, AdjustmentsQuery, CustomerUsagePage, MeterTotal, PeriodChoice, PeriodTotal, ReadError,
+    TotalsPage, TotalsQuery, View, WindowQuery, WindowRow, WindowState,
+};
+pub use writer::{Answer, ClockStatus, CommitJob, CustomerSettings, Group, Operation, Paused, Writer, WriterError};
 
 use committer::{Message, Shared, Threads, Work};
 use state::State;
@@ -98,7 +106,7 @@ impl Engine {
         let report = opened.report.clone();
         let Running { writer, journal, index, batches } = opened.run(options);
         let shared = Shared::new(Gate::new(options.queue_bytes), parts.clock.clone(), journal.durable());
-        let view = View::new(writer.state().clone(), shared.durable());
+        let view = View::new(writer.state().clone(), batches.clone(), shared.durable());
         let (store, disk) = (parts.store.clone(), parts.disk.clone());
         let (requests, threads) = committer::start(&shared, options, Work { writer, journal, index, store, disk })?;
         Ok(Self(Arc::new(Inner {
@@ -140,11 +148,45 @@ impl Engine {
     /// dropped, and whether the batch counts is unknown until a retry.
     pub fn submit(&self, batch: Batch, permit: Permit) -> Result<oneshot::Receiver<Answer>, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.0.requests.try_send(Message::Batch(Box::new(batch), (reply, permit))).map_err(|error| match error {
+        self.send(Message::Batch(Box::new(batch), (reply, permit)))?;
+        Ok(answer)
+    }
+
+    /// Sets what is known of a customer. The answer comes once that is durable.
+    pub fn put_customer(
+        &self,
+        tenant: &TenantId,
+        customer: &str,
+        settings: CustomerSettings,
+    ) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        let (tenant, customer) = (tenant.clone(), customer.to_owned());
+        self.operate(Operation::PutCustomer { tenant, customer, settings })
+    }
+
+    /// Says that the wall clock is right. The answer comes once that is durable.
+    pub fn reset_clock(&self, reason: &str) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        self.operate(Operation::ResetClock { reason: reason.to_owned() })
+    }
+
+    fn operate(&self, operation: Operation) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        let permit = self.admit(0)?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Message::Operation(Box::new(operation), (reply, permit)))?;
+        Ok(answer)
+    }
+
+    fn send(&self, message: Message) -> Result<(), Refusal> {
+        self.0.requests.try_send(message).map_err(|error| match error {
             TrySendError::Full(_) => Refusal::Overloaded,
             TrySendError::Disconnected(_) => Refusal::Stopping,
-        })?;
-        Ok(answer)
+        })
+    }
+
+    /// What the engine makes of the machine's clock.
+    pub fn clock(&self) -> ClockStatus {
+        let wall = self.now();
+        let known = self.0.shared.clock_status();
+        known.map_or(ClockStatus { wall, effective: None, paused: None }, |known| ClockStatus { wall, ..known })
     }
 
     pub fn view(&self) -> View {

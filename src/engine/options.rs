@@ -1,5 +1,6 @@
 //! What the engine lets its owner choose.
 
+use crate::engine::ClockOptions;
 use crate::model::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,10 @@ pub struct Options {
     pub epoch_ids: usize,
     /// How long the store may be ahead of what it would have after a crash.
     pub persist_interval: Duration,
+    /// Counters that are closed between two batches: two or three milliseconds.
+    pub close_slice: usize,
+    /// When a step of the wall clock is not believed.
+    pub clock: ClockOptions,
 }
 
 impl Default for Options {
@@ -39,6 +44,8 @@ impl Default for Options {
             commit_interval: Duration::from_secs(1),
             epoch_ids: 512 << 10,
             persist_interval: Duration::from_secs(2),
+            close_slice: 1_000,
+            clock: ClockOptions::default(),
         }
     }
 }

@@ -6,9 +6,14 @@
 //! | --- | --- |
 //! | 1 Genesis | format u16 · store id u128 · dedupe key 16 bytes · incarnation u32 · created_at i64 |
 //! | 2 MeterVersion | meter u16 · definition as JSON |
-//! | 3 Events | tenant text · received_at i64 · count u32 · events |
+//! | 3 Events | tenant text · received_at i64 · count u32 · periods · events |
 //! | 4 Tick | effective time i64 · dedupe horizon u64 |
 //! | 5 Tally | tenant text · duplicate u64 · conflict u64 · rejected u64 · capped u64 |
+//! | 6 Closed | kind u8 (0 windows, 1 billing periods) · meter u16 · start i64 · end i64 · count u32, then each: series name (u16 length, bytes) |
+//! | 7 CustomerChanged | tenant text · customer text · settings as JSON |
+//! | 8 ClockReset | effective time i64 · reason text |
+//!
+//! Periods: count u32, then each: name text (`2026-11`) · start i64 · end i64.
 //!
 //! | event | |
 //! | --- | --- |
@@ -16,22 +21,27 @@
 //! | key, fingerprint, timestamp | u128, u32, i64 |
 //! | customer | text |
 //! | raw | u32 length, the event as it was sent |
-//! | feeds | count u8, then each: meter u16 · window start i64 · window end i64 · value · dimensions |
+//! | feeds | count u8, then each: meter u16 · late u8 · window start i64 · window end i64 · period u32 · value · dimensions |
 //! | value | tag u8 (0 quantity, 1 member), i128 or u128 |
 //! | dimensions | count u8, then each: text, or length 0xFFFF for a value that was not given |
 //!
 //! 1. Every event of an Events record takes one seq, any other record takes one. Times are µs since 1970.
-//! 2. An event says what was *decided*: its windows' bounds and its values, so that a fold needs no config and no time zones.
-//! 3. A record that does not decode exactly is corruption, never skipped.
+//! 2. An event says what was *decided*: its windows' and periods' bounds, its values, and whether it came too late for its
+//!    window. So a fold needs no config and no time zones.
+//! 3. Effective time moves by Tick and ClockReset alone; what is closed is named one by one.
+//! 4. A record that does not decode exactly is corruption, never skipped.
 
-use std::ops::Range;
+use crate::meter::{Customer, Definition};
+use crate::model::{Incarnation, MeterId, Seq, Timestamp, Window};
 
-use crate::meter::{Definition, Value};
-use crate::model::{EventKey, Fingerprint, Incarnation, MeterId, Quantity, Timestamp, Window};
+pub mod bytes;
+mod events;
+
+use bytes::{Cursor, len_u32, put_bytes, put_text, put_time, put_window};
+pub use events::{EventEncoder, EventRecord, Events, EventsWriter};
 
 /// The version of this format that `Genesis` carries.
-pub const FORMAT: u16 = 1;
-const NOT_GIVEN: u16 = u16::MAX;
+pub const FORMAT: u16 = 2;
 const HEADER_BYTES: usize = 5;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +51,16 @@ enum Kind {
     Events = 3,
     Tick = 4,
     Tally = 5,
+    Closed = 6,
+    CustomerChanged = 7,
+    ClockReset = 8,
+}
+
+/// What a Closed record closes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ClosedKind {
+    Windows,
+    Periods,
 }
 
 /// The first record of every log.
@@ -57,16 +77,6 @@ impl std::fmt::Debug for Genesis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Genesis({:032x}, incarnation {})", self.store_id, self.incarnation.0)
     }
-}
-
-/// Events of one request that were taken together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Events<'a> {
-    pub tenant: &'a str,
-    pub received_at: Timestamp,
-    pub count: u32,
-    /// The events' bytes; read them with [`Events::iter`].
-    bytes: &'a [u8],
 }
 
 /// How many events were *not* taken since the last tally, for the conservation law.
@@ -96,8 +106,21 @@ pub enum Record<'a> {
     Genesis(Genesis),
     MeterVersion(MeterId, Box<Definition>),
     Events(Events<'a>),
-    Tick { effective: Timestamp, horizon: crate::model::Seq },
+    Tick { effective: Timestamp, horizon: Seq },
     Tally { tenant: &'a str, tally: Tally },
+    Closed(Closed<'a>),
+    CustomerChanged { tenant: &'a str, customer: &'a str, settings: Box<Customer> },
+    ClockReset { effective: Timestamp, reason: &'a str },
+}
+
+/// Windows, or billing periods, of one meter with the same bounds that are final from here on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed<'a> {
+    pub kind: ClosedKind,
+    pub meter: MeterId,
+    pub bounds: Window,
+    /// The series' names.
+    pub series: Vec<&'a [u8]>,
 }
 
 impl Record<'_> {
@@ -106,28 +129,9 @@ impl Record<'_> {
         match self {
             Record::Events(events) => u64::from(events.count),
             Record::Genesis(_) | Record::MeterVersion(..) | Record::Tick { .. } | Record::Tally { .. } => 1,
+            Record::Closed(_) | Record::CustomerChanged { .. } | Record::ClockReset { .. } => 1,
         }
     }
-}
-
-/// One accepted event, borrowed from the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventRecord<'a> {
-    pub key: EventKey,
-    pub fingerprint: Fingerprint,
-    pub timestamp: Timestamp,
-    pub customer: &'a str,
-    pub raw: &'a [u8],
-    pub feeds: smallvec::SmallVec<[FeedRecord<'a>; 2]>,
-}
-
-/// What an event adds to one meter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FeedRecord<'a> {
-    pub meter: MeterId,
-    pub window: Window,
-    pub value: Value,
-    pub dimensions: smallvec::SmallVec<[Option<&'a str>; 4]>,
 }
 
 /// A payload that does not say what a record must say.
@@ -139,6 +143,8 @@ pub enum RecordError {
     UnknownKind { kind: u8, at: usize },
     #[error("a record at byte {0} of its frame does not decode")]
     Malformed(usize),
+    #[error("the journal's records have format {found}, this build reads {FORMAT}: it was written by another version")]
+    Format { found: u16 },
 }
 
 pub fn put_genesis(out: &mut Vec<u8>, genesis: &Genesis) {
@@ -159,7 +165,7 @@ pub fn put_meter_version(out: &mut Vec<u8>, meter: MeterId, definition: &Definit
     });
 }
 
-pub fn put_tick(out: &mut Vec<u8>, effective: Timestamp, horizon: crate::model::Seq) {
+pub fn put_tick(out: &mut Vec<u8>, effective: Timestamp, horizon: Seq) {
     put_record(out, Kind::Tick, |out| {
         put_time(out, effective);
         out.extend_from_slice(&horizon.0.to_le_bytes());
@@ -175,104 +181,30 @@ pub fn put_tally(out: &mut Vec<u8>, tenant: &str, tally: &Tally) {
     });
 }
 
-/// An Events record under construction: events that were encoded elsewhere are appended as they are accepted.
-pub struct EventsWriter {
-    record: usize,
-    count_at: usize,
-    count: u32,
+pub fn put_closed(out: &mut Vec<u8>, closed: &Closed<'_>) {
+    put_record(out, Kind::Closed, |out| {
+        out.push(closed.kind as u8);
+        out.extend_from_slice(&closed.meter.0.to_le_bytes());
+        put_window(out, closed.bounds);
+        out.extend_from_slice(&len_u32(closed.series.len()).to_le_bytes());
+        closed.series.iter().for_each(|name| put_bytes(out, name));
+    });
 }
 
-impl EventsWriter {
-    pub fn start(out: &mut Vec<u8>, tenant: &str, received_at: Timestamp) -> Self {
-        let record = start_record(out, Kind::Events);
+pub fn put_customer_changed(out: &mut Vec<u8>, tenant: &str, customer: &str, settings: &Customer) {
+    let json = serde_json::to_vec(settings).expect("settings hold only texts, numbers and lists");
+    put_record(out, Kind::CustomerChanged, |out| {
         put_text(out, tenant);
-        put_time(out, received_at);
-        let count_at = out.len();
-        out.extend_from_slice(&0u32.to_le_bytes());
-        Self { record, count_at, count: 0 }
-    }
-
-    /// Appends one event as [`EventEncoder`] wrote it.
-    pub fn push(&mut self, out: &mut Vec<u8>, event: &[u8]) {
-        out.extend_from_slice(event);
-        self.count += 1;
-    }
-
-    /// Closes the record, or takes it back when it stayed empty.
-    pub fn finish(self, out: &mut Vec<u8>) {
-        if self.count == 0 {
-            out.truncate(self.record);
-            return;
-        }
-        out[self.count_at..self.count_at + 4].copy_from_slice(&self.count.to_le_bytes());
-        finish_record(out, self.record);
-    }
-}
-
-/// Encodes one event, feed by feed, at the end of a buffer.
-pub struct EventEncoder<'a> {
-    out: &'a mut Vec<u8>,
-    start: usize,
-    feeds_at: usize,
-}
-
-impl<'a> EventEncoder<'a> {
-    pub fn start(
-        out: &'a mut Vec<u8>,
-        (key, fingerprint): (EventKey, Fingerprint),
-        timestamp: Timestamp,
-        customer: &str,
-        raw: &[u8],
-    ) -> Self {
-        let start = out.len();
-        out.extend_from_slice(&0u32.to_le_bytes());
-        out.extend_from_slice(&key.0.to_le_bytes());
-        out.extend_from_slice(&fingerprint.0.to_le_bytes());
-        put_time(out, timestamp);
         put_text(out, customer);
-        out.extend_from_slice(&len_u32(raw.len()).to_le_bytes());
-        out.extend_from_slice(raw);
-        let feeds_at = out.len();
-        out.push(0);
-        Self { out, start, feeds_at }
-    }
+        out.extend_from_slice(&json);
+    });
+}
 
-    pub fn feed<'d>(
-        &mut self,
-        meter: MeterId,
-        window: Window,
-        value: Value,
-        dimensions: impl ExactSizeIterator<Item = Option<&'d str>>,
-    ) {
-        self.out[self.feeds_at] += 1;
-        self.out.extend_from_slice(&meter.0.to_le_bytes());
-        put_time(self.out, window.start);
-        put_time(self.out, window.end);
-        match value {
-            Value::Quantity(quantity) => {
-                self.out.push(0);
-                self.out.extend_from_slice(&quantity.scaled().to_le_bytes());
-            }
-            Value::Member(member) => {
-                self.out.push(1);
-                self.out.extend_from_slice(&member.to_le_bytes());
-            }
-        }
-        self.out.push(dimensions.len() as u8);
-        for value in dimensions {
-            match value {
-                Some(text) => put_text(self.out, text),
-                None => self.out.extend_from_slice(&NOT_GIVEN.to_le_bytes()),
-            }
-        }
-    }
-
-    /// Where the event's bytes are.
-    pub fn finish(self) -> Range<usize> {
-        let len = len_u32(self.out.len() - self.start - 4);
-        self.out[self.start..self.start + 4].copy_from_slice(&len.to_le_bytes());
-        self.start..self.out.len()
-    }
+pub fn put_clock_reset(out: &mut Vec<u8>, effective: Timestamp, reason: &str) {
+    put_record(out, Kind::ClockReset, |out| {
+        put_time(out, effective);
+        put_text(out, reason);
+    });
 }
 
 /// Reads the records of one frame, in order.
@@ -298,11 +230,17 @@ fn read_record(payload: &[u8], at: usize) -> Result<(Record<'_>, usize), RecordE
     let body = payload.get(at + HEADER_BYTES..end).ok_or(RecordError::CutShort(at))?;
     let mut cursor = Cursor(body);
     let record = match header[0] {
+        1 if body.first_chunk().is_some_and(|format| u16::from_le_bytes(*format) != FORMAT) => {
+            return Err(RecordError::Format { found: cursor.u16().unwrap_or_default() });
+        }
         1 => read_genesis(&mut cursor),
         2 => read_meter_version(&mut cursor),
-        3 => read_events(&mut cursor),
+        3 => events::read_events(&mut cursor),
         4 => read_tick(&mut cursor),
         5 => read_tally(&mut cursor),
+        6 => read_closed(&mut cursor),
+        7 => read_customer_changed(&mut cursor),
+        8 => read_clock_reset(&mut cursor),
         kind => return Err(RecordError::UnknownKind { kind, at }),
     };
     match record {
@@ -312,92 +250,53 @@ fn read_record(payload: &[u8], at: usize) -> Result<(Record<'_>, usize), RecordE
 }
 
 fn read_genesis<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
-    let format = u16::from_le_bytes(cursor.take()?);
+    let format = cursor.u16()?;
     let genesis = Genesis {
-        store_id: u128::from_le_bytes(cursor.take()?),
+        store_id: cursor.u128()?,
         dedupe_key: cursor.take()?,
-        incarnation: Incarnation(u32::from_le_bytes(cursor.take()?)),
+        incarnation: Incarnation(cursor.u32()?),
         created_at: cursor.time()?,
     };
     (format == FORMAT).then_some(Record::Genesis(genesis))
 }
 
 fn read_meter_version<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
-    let meter = MeterId(u16::from_le_bytes(cursor.take()?));
+    let meter = MeterId(cursor.u16()?);
     let definition = serde_json::from_slice(std::mem::take(&mut cursor.0)).ok()?;
     Some(Record::MeterVersion(meter, Box::new(definition)))
 }
 
-fn read_events<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
-    let (tenant, received_at) = (cursor.text()??, cursor.time()?);
-    let count = u32::from_le_bytes(cursor.take()?);
-    let bytes = std::mem::take(&mut cursor.0);
-    Some(Record::Events(Events { tenant, received_at, count, bytes }))
-}
-
 fn read_tick<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
     let effective = cursor.time()?;
-    Some(Record::Tick { effective, horizon: crate::model::Seq(u64::from_le_bytes(cursor.take()?)) })
+    Some(Record::Tick { effective, horizon: Seq(cursor.u64()?) })
 }
 
 fn read_tally<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
     let tenant = cursor.text()??;
-    let mut count = || Some(u64::from_le_bytes(cursor.take()?));
+    let mut count = || cursor.u64();
     let tally = Tally { duplicate: count()?, conflict: count()?, rejected: count()?, capped: count()? };
     Some(Record::Tally { tenant, tally })
 }
 
-impl<'a> Events<'a> {
-    /// Exactly `count` events, in order, or an error and the end.
-    pub fn iter(&self) -> impl Iterator<Item = Result<EventRecord<'a>, RecordError>> + use<'a> {
-        let (total, mut left) = (self.bytes.len(), self.count);
-        let mut cursor = Cursor(self.bytes);
-        std::iter::from_fn(move || {
-            if left == 0 && cursor.0.is_empty() {
-                return None;
-            }
-            let at = total - cursor.0.len();
-            let event = if left == 0 { None } else { read_event(&mut cursor) };
-            left = left.saturating_sub(1);
-            if event.is_none() {
-                (left, cursor.0) = (0, &[]);
-            }
-            Some(event.ok_or(RecordError::Malformed(at)))
-        })
-    }
-}
-
-fn read_event<'a>(cursor: &mut Cursor<'a>) -> Option<EventRecord<'a>> {
-    let len = u32::from_le_bytes(cursor.take()?) as usize;
-    let mut body = Cursor(cursor.bytes(len)?);
-    let mut event = EventRecord {
-        key: EventKey(u128::from_le_bytes(body.take()?)),
-        fingerprint: Fingerprint(u32::from_le_bytes(body.take()?)),
-        timestamp: body.time()?,
-        customer: body.text()??,
-        raw: {
-            let len = u32::from_le_bytes(body.take()?) as usize;
-            body.bytes(len)?
-        },
-        feeds: smallvec::SmallVec::new(),
-    };
-    for _ in 0..body.take::<1>()?[0] {
-        event.feeds.push(read_feed(&mut body)?);
-    }
-    body.0.is_empty().then_some(event)
-}
-
-fn read_feed<'a>(body: &mut Cursor<'a>) -> Option<FeedRecord<'a>> {
-    let meter = MeterId(u16::from_le_bytes(body.take()?));
-    let window = Window { start: body.time()?, end: body.time()? };
-    let value = match body.take()? {
-        [0] => Value::Quantity(Quantity::from_scaled(i128::from_le_bytes(body.take()?))),
-        [1] => Value::Member(u128::from_le_bytes(body.take()?)),
+fn read_closed<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
+    let kind = match cursor.take()? {
+        [0] => ClosedKind::Windows,
+        [1] => ClosedKind::Periods,
         _ => return None,
     };
-    let [count] = body.take()?;
-    let dimensions = (0..count).map(|_| body.text()).collect::<Option<_>>()?;
-    Some(FeedRecord { meter, window, value, dimensions })
+    let (meter, bounds) = (MeterId(cursor.u16()?), cursor.window()?);
+    let series = (0..cursor.u32()?).map(|_| cursor.sized()).collect::<Option<_>>()?;
+    Some(Record::Closed(Closed { kind, meter, bounds, series }))
+}
+
+fn read_customer_changed<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
+    let (tenant, customer) = (cursor.text()??, cursor.text()??);
+    let settings = serde_json::from_slice(std::mem::take(&mut cursor.0)).ok()?;
+    Some(Record::CustomerChanged { tenant, customer, settings: Box::new(settings) })
+}
+
+fn read_clock_reset<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
+    Some(Record::ClockReset { effective: cursor.time()?, reason: cursor.text()?? })
 }
 
 fn start_record(out: &mut Vec<u8>, kind: Kind) -> usize {
@@ -416,50 +315,6 @@ fn put_record(out: &mut Vec<u8>, kind: Kind, body: impl FnOnce(&mut Vec<u8>)) {
     let start = start_record(out, kind);
     body(out);
     finish_record(out, start);
-}
-
-fn put_time(out: &mut Vec<u8>, time: Timestamp) {
-    out.extend_from_slice(&time.micros().to_le_bytes());
-}
-
-fn put_text(out: &mut Vec<u8>, text: &str) {
-    debug_assert!(text.len() < usize::from(NOT_GIVEN), "names are bounded at the door");
-    out.extend_from_slice(&(text.len() as u16).to_le_bytes());
-    out.extend_from_slice(text.as_bytes());
-}
-
-fn len_u32(len: usize) -> u32 {
-    u32::try_from(len).expect("bodies are capped far below 4 GiB")
-}
-
-/// Takes values off the front of a slice; `None` at the first that is not whole.
-struct Cursor<'a>(&'a [u8]);
-
-impl<'a> Cursor<'a> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, rest) = self.0.split_first_chunk::<N>()?;
-        self.0 = rest;
-        Some(*head)
-    }
-
-    fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (head, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(head)
-    }
-
-    fn time(&mut self) -> Option<Timestamp> {
-        Timestamp::from_micros(i64::from_le_bytes(self.take()?)).ok()
-    }
-
-    /// `Some(None)`: a text that was not given.
-    fn text(&mut self) -> Option<Option<&'a str>> {
-        let len = u16::from_le_bytes(self.take()?);
-        if len == NOT_GIVEN {
-            return Some(None);
-        }
-        std::str::from_utf8(self.bytes(usize::from(len))?).ok().map(Some)
-    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use parking_lot::RwLock;
 
 use crate::engine::Options;
 use crate::engine::batch::{Batches, Context};
+use crate::engine::calendars::Calendars;
 use crate::engine::dedupe::{Index, Recent};
 use crate::engine::hash::{Hasher, TableHasher};
 use crate::engine::record::{self, Genesis};
@@ -100,6 +101,7 @@ pub struct Opened {
     index: Arc<Index>,
     meters: Meters,
     table_hasher: TableHasher,
+    clock: Arc<dyn Clock>,
     pub report: Report,
 }
 
@@ -119,10 +121,11 @@ impl Opened {
             hasher: Hasher::new(&genesis.dedupe_key),
             table_hasher: self.table_hasher,
             index: self.index.clone(),
+            calendars: Calendars::of(self.state.customers()),
         };
-        let state = Arc::new(RwLock::new(self.state));
-        let writer = Writer::new(options.clone(), state, self.index.clone(), self.recent);
-        Running { writer, journal: self.journal, index: self.index, batches: Batches(Arc::new(context)) }
+        let (state, batches) = (Arc::new(RwLock::new(self.state)), Batches(Arc::new(context)));
+        let writer = Writer::new(options.clone(), state, batches.clone(), self.recent, self.clock.monotonic());
+        Running { writer, journal: self.journal, index: self.index, batches }
     }
 }
 
@@ -145,7 +148,7 @@ pub fn open(
     let table_hasher = TableHasher::default();
     let (index, highest_id) = Index::load(parts.store.clone())?;
     let index = Arc::new(index);
-    let state = State::load(&*parts.store, table_hasher.clone())?;
+    let state = State::load(&parts.store, table_hasher.clone())?;
     parts.store.set_horizon(state.clock().horizon());
     let known = parts.store.position().max(highest_id);
     let mut replay = Replay::new(parts, options, state, index.clone());
@@ -156,7 +159,8 @@ pub fn open(
     let Replay { mut state, recent, .. } = replay;
     let meters = record_config(&mut state, &mut journal, definitions, entropy, &*parts.clock)?;
     report.last = state.position();
-    Ok(Opened { journal, state, recent, index, meters, table_hasher, report })
+    let clock = parts.clock.clone();
+    Ok(Opened { journal, state, recent, index, meters, table_hasher, clock, report })
 }
 
 /// The fold over the journal's tail.
@@ -240,6 +244,8 @@ impl Replay {
         self.store.persist()?;
         self.index.add(&commit.ids, position);
         self.recent.published(position);
+        self.state.committed(position);
+        self.state.leave(usize::MAX);
         Ok(())
     }
 

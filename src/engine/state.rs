@@ -6,26 +6,41 @@
 //! 2. It reads no clock, no config, no random number, and depends on no hash order.
 //! 3. `check` tells beforehand whether an event can be applied whole; `apply` of such an event cannot fail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use crate::engine::hash::TableHasher;
 use crate::engine::key;
 use crate::engine::record::{Events, Genesis, Record, RecordError, Tally};
-use crate::meter::{Aggregate, Definition, Refusal, Value};
-use crate::model::{Code, EventKey, IdEntry, MeterId, Seq, Timestamp, Window};
-use crate::store::Rows;
+use crate::meter::{BillingPeriod, Customer, Definition};
+use crate::model::{EventKey, IdEntry, Incarnation, MeterId, Seq, Timestamp};
+use crate::store::{Rows, Store, StoreError};
 
 mod clock;
+mod closes;
+mod closing;
+mod codec;
 mod epoch;
+mod feeds;
+mod late;
+mod periods;
+mod pins;
 mod rows;
 mod series;
 
 pub use clock::LogClock;
+pub use codec::{AdjustmentRow, Content, RowContext, adjustment_key, counter_key, decode_adjustment};
+pub use codec::{IN_ORIGINAL, IN_TOTAL, decode_period, decode_window, period_key, period_prefix};
+pub use feeds::{Feed, Located, StateLimits};
+pub use periods::{PeriodId, PeriodInfo, Periods};
+pub use pins::Pin;
 pub use rows::LoadError;
-pub use series::{Counter, Series};
+pub use series::{Counter, PeriodCounter, Series};
 
 use clock::MarkChange;
-use epoch::Epoch;
+use closing::Closing;
+use epoch::{CounterRef, Epoch, Naming};
+use pins::Pins;
 use series::SeriesTable;
 
 /// What one tenant's events came to.
@@ -43,43 +58,45 @@ pub struct State {
     definitions_changed: bool,
     clock: LogClock,
     tenants: BTreeMap<Box<str>, TenantTotals>,
+    /// By tenant and customer, as series names begin.
+    customers: BTreeMap<Box<[u8]>, Arc<Customer>>,
+    customers_changed: Vec<Box<[u8]>>,
     hasher: TableHasher,
     table: SeriesTable,
-    open_counters: u64,
-    /// Members of exact unique counters, all together.
+    periods: Periods,
+    closing: Closing,
+    /// By meter: the latest end of any window or period that was closed.
+    closed_to: Vec<Timestamp>,
+    /// Counters in memory: open ones, and final ones that the store does not have yet.
+    counters: u64,
+    /// Period counters in memory.
+    period_counters: u64,
+    /// Members of exact unique counters in memory, all together.
     members: u64,
     epoch: Epoch,
     mark_changes: Vec<MarkChange>,
-}
-
-/// What an event adds to one series.
-#[derive(Clone, Copy, Debug)]
-pub struct Feed<'a> {
-    pub meter: MeterId,
-    pub window: Window,
-    pub value: Value,
-    /// The series' name and its table hash.
-    pub key: &'a [u8],
-    pub hash: u64,
-}
-
-/// How much the state may hold; what would exceed it is refused.
-#[derive(Clone, Copy, Debug)]
-pub struct StateLimits {
-    pub open_counters_max: u64,
-    pub unique_members_max: u64,
-}
-
-/// Where a feed goes: the series, if it is there, and the counter in it.
-#[derive(Clone, Copy, Debug)]
-pub struct Located {
-    series: Option<u32>,
-    counter: Result<usize, usize>,
+    /// The events that are being applied: when they were received, and their record's periods.
+    receipt: (Timestamp, Vec<PeriodId>),
+    /// Adjustments that the store may not have yet: record, key, row.
+    adjustments: VecDeque<(Seq, Vec<u8>, AdjustmentRow)>,
+    /// Where final counters are once they have left memory: the rows of this very fold, up to the store's position.
+    store: Arc<dyn Store>,
+    pins: Pins,
+    /// Batches of counters that may leave, once readers let them: generation, epoch.
+    leaving: VecDeque<(u64, u32, Vec<CounterRef>)>,
+    /// Series that were removed: generation, number. Readers may stand on them.
+    removed: VecDeque<(u64, u32)>,
+    /// The newest time that was believed. For readers: no part of the fold.
+    now: Timestamp,
 }
 
 /// A log that cannot be folded: it was written by something else, or is damaged where checksums cannot tell.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum FoldError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the store's row of a counter that record {0} changes does not decode")]
+    DamagedRow(Seq),
     #[error(transparent)]
     Record(#[from] RecordError),
     #[error("record {0} names a meter that the log has not defined")]
@@ -91,7 +108,8 @@ pub enum FoldError {
 }
 
 impl State {
-    pub fn new(hasher: TableHasher) -> Self {
+    /// A state before the first record, that will find in `store` what has left memory.
+    pub fn new(hasher: TableHasher, store: Arc<dyn Store>) -> Self {
         Self {
             position: Seq::ZERO,
             genesis: None,
@@ -99,12 +117,25 @@ impl State {
             definitions_changed: false,
             clock: LogClock::default(),
             tenants: BTreeMap::new(),
+            customers: BTreeMap::new(),
+            customers_changed: Vec::new(),
             table: SeriesTable::new(hasher.clone()),
             hasher,
-            open_counters: 0,
+            periods: Periods::default(),
+            closing: Closing::default(),
+            closed_to: Vec::new(),
+            counters: 0,
+            period_counters: 0,
             members: 0,
             epoch: Epoch::default(),
             mark_changes: Vec::new(),
+            receipt: (Timestamp::MIN, Vec::new()),
+            adjustments: VecDeque::new(),
+            store,
+            pins: Pins::default(),
+            leaving: VecDeque::new(),
+            removed: VecDeque::new(),
+            now: Timestamp::MIN,
         }
     }
 
@@ -130,8 +161,61 @@ impl State {
         &self.tenants
     }
 
-    pub fn open_counters(&self) -> u64 {
-        self.open_counters
+    pub fn incarnation(&self) -> Incarnation {
+        self.genesis.map_or(Incarnation(0), |genesis| genesis.incarnation)
+    }
+
+    pub fn periods(&self) -> &Periods {
+        &self.periods
+    }
+
+    /// What was set for a customer.
+    pub fn customer(&self, tenant: &str, customer: &str) -> Option<&Arc<Customer>> {
+        let mut name = Vec::with_capacity(64);
+        key::put_customer(&mut name, tenant, customer);
+        self.customers.get(name.as_slice())
+    }
+
+    /// Every customer for whom something was set, by the beginning of their series' names.
+    pub fn customers(&self) -> impl Iterator<Item = (&[u8], &Arc<Customer>)> {
+        self.customers.iter().map(|(name, customer)| (&**name, customer))
+    }
+
+    /// Adjustments that the store may not have yet, oldest first: key and row.
+    pub fn recent_adjustments(&self) -> impl Iterator<Item = (&[u8], &AdjustmentRow)> {
+        self.adjustments.iter().map(|(_, key, row)| (key.as_slice(), row))
+    }
+
+    pub fn adjustments_len(&self) -> usize {
+        self.adjustments.len()
+    }
+
+    /// Period counters that the store may not have a row of yet.
+    pub fn new_periods(&self) -> impl Iterator<Item = (u32, PeriodId)> {
+        self.epoch.new_periods()
+    }
+
+    /// Counters in memory.
+    pub fn counters(&self) -> u64 {
+        self.counters
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Keeps what is in memory there until the pin is dropped.
+    pub fn pin(&self) -> Pin {
+        self.pins.pin()
+    }
+
+    /// The newest time that was believed: for readers, who are not to wait for the log to say that a window has ended.
+    pub fn now(&self) -> Timestamp {
+        self.now.max(self.clock.effective())
+    }
+
+    pub fn set_now(&mut self, now: Timestamp) {
+        self.now = now;
     }
 
     pub fn series_len(&self) -> usize {
@@ -156,92 +240,6 @@ impl State {
         self.table.older_of_same_customer(number)
     }
 
-    /// Where a feed goes.
-    pub fn locate(&self, feed: &Feed<'_>) -> Located {
-        self.locate_in(feed, self.table.find(feed.hash, feed.key))
-    }
-
-    /// The same, after other events were applied since `before` was found: numbers stay, places may have moved.
-    pub fn locate_again(&self, feed: &Feed<'_>, before: Located) -> Located {
-        match (before.series, before.counter) {
-            (None, _) => self.locate(feed),
-            (Some(number), Ok(place)) if self.table.get(number).counters[place].window.start == feed.window.start => {
-                before
-            }
-            (series, _) => self.locate_in(feed, series),
-        }
-    }
-
-    fn locate_in(&self, feed: &Feed<'_>, series: Option<u32>) -> Located {
-        let counter = series.map_or(Err(0), |number| self.table.get(number).find(feed.window.start));
-        Located { series, counter }
-    }
-
-    /// Whether every feed of an event can be applied; `located` must be from this very state.
-    pub fn check<'a>(
-        &self,
-        feeds: impl Iterator<Item = (Feed<'a>, Located)>,
-        limits: &StateLimits,
-    ) -> Result<(), (Code, String)> {
-        let mut open_counters = self.open_counters;
-        let mut members = self.members;
-        for (feed, located) in feeds {
-            let definition = &self.definitions[usize::from(feed.meter.0)];
-            let refusal = match (located.series, located.counter) {
-                (Some(number), Ok(place)) => self.table.get(number).counters[place].aggregate.check(feed.value).err(),
-                _ => {
-                    open_counters += 1;
-                    if open_counters > limits.open_counters_max {
-                        let detail = format!("limits.open_counters = {} is reached", limits.open_counters_max);
-                        return Err((Code::CounterLimit, detail));
-                    }
-                    Aggregate::new(definition).check(feed.value).err()
-                }
-            };
-            members += u64::from(matches!(feed.value, Value::Member(_)));
-            if members > limits.unique_members_max && matches!(feed.value, Value::Member(_)) {
-                let detail = format!("limits.unique_members = {} is reached", limits.unique_members_max);
-                return Err((Code::UniqueLimit, detail));
-            }
-            if let Some(refusal) = refusal {
-                return Err((code_of(refusal), format!("meter {}: {refusal}", definition.slug)));
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds one event that was checked, or that the log says was accepted.
-    pub fn apply_feed(
-        &mut self,
-        (at, seq): (Timestamp, Seq),
-        feed: &Feed<'_>,
-        located: Located,
-    ) -> Result<(), FoldError> {
-        let definition = self.definitions.get(usize::from(feed.meter.0)).ok_or(FoldError::UnknownMeter(seq))?;
-        let number = located.series.unwrap_or_else(|| self.table.insert(feed.hash, feed.key, feed.meter));
-        let series = self.table.get_mut(number);
-        let place = located.counter.unwrap_or_else(|place| {
-            let aggregate = Aggregate::new(definition);
-            let counter = Counter { window: feed.window, event_count: 0, revision: 0, dirty_epoch: 0, aggregate };
-            series.counters.insert(place, counter);
-            self.open_counters += 1;
-            place
-        });
-        self.clock.saw_event(at);
-        self.epoch.touch(number, series, place);
-        let counter = &mut series.counters[place];
-        let added = counter.aggregate.add(feed.value, at, seq).map_err(|_| FoldError::DoesNotFit(seq))?;
-        counter.event_count += 1;
-        if added.became_approximate {
-            self.members = self.members.saturating_sub(u64::from(definition.unique_members_max));
-        }
-        if let (true, Value::Member(member)) = (added.new_member, feed.value) {
-            self.members += 1;
-            self.epoch.add_member(&series.key, feed.window.start, member);
-        }
-        Ok(())
-    }
-
     /// Folds a record in; `accepted` hears of every id it takes.
     pub fn apply(
         &mut self,
@@ -253,20 +251,35 @@ impl State {
             return Err(FoldError::OutOfPlace(first));
         }
         match record {
-            Record::Genesis(genesis) => self.genesis = Some(*genesis),
+            Record::Genesis(genesis) => {
+                self.genesis = Some(*genesis);
+                self.tick(genesis.created_at, Seq::ZERO, first);
+            }
             Record::MeterVersion(meter, definition) => self.define(first, *meter, definition)?,
             Record::Events(events) => return self.apply_events(first, events, accepted),
             Record::Tick { effective, horizon } => self.tick(*effective, *horizon, first),
             Record::Tally { tenant, tally } => self.tenant(tenant).not_taken.add(tally),
+            Record::Closed(closed) => self.close(first, closed)?,
+            Record::CustomerChanged { tenant, customer, settings } => self.set_customer(tenant, customer, settings),
+            Record::ClockReset { effective, .. } => {
+                let changes = self.clock.reset(*effective, first);
+                self.mark_changes.extend(changes);
+            }
         }
         self.position = first;
         Ok(())
     }
 
-    /// Events at `first` begin: their receipt moves effective time.
-    pub fn begin_events(&mut self, first: Seq, received_at: Timestamp) {
-        let change = self.clock.advance(received_at, first);
-        self.mark_changes.extend(change);
+    /// Events at `first` begin, of a tenant, in these periods.
+    pub fn begin_events(&mut self, first: Seq, tenant: &str, received_at: Timestamp, periods: &[BillingPeriod]) {
+        let (at, numbers) = &mut self.receipt;
+        *at = received_at;
+        numbers.clear();
+        for period in periods {
+            let number = self.periods.number(tenant, period);
+            self.periods.change(number, 0, first);
+            numbers.push(number);
+        }
     }
 
     /// So many events of a tenant were applied, up to this record.
@@ -281,19 +294,26 @@ impl State {
         events: &Events<'_>,
         accepted: &mut dyn FnMut(EventKey, IdEntry),
     ) -> Result<(), FoldError> {
-        self.begin_events(first, events.received_at);
+        self.begin_events(first, events.tenant, events.received_at, &events.periods);
         let (mut seq, mut name) = (self.position, Vec::with_capacity(128));
         for event in events.iter() {
             let event = event?;
             seq = seq.next();
-            for feed in &event.feeds {
+            for (number, feed) in event.feeds.iter().enumerate() {
                 let slug =
                     self.definitions.get(usize::from(feed.meter.0)).ok_or(FoldError::UnknownMeter(seq))?.slug.as_str();
                 name.clear();
                 key::put_customer(&mut name, events.tenant, event.customer);
                 key::put_meter(&mut name, slug, feed.dimensions.iter().copied());
-                let hash = self.hasher.hash(&name);
-                let feed = Feed { meter: feed.meter, window: feed.window, value: feed.value, key: &name, hash };
+                let (hash, number) = (self.hasher.hash(&name), number as u8);
+                let Some(period) = events.periods.get(feed.period as usize) else {
+                    return Err(FoldError::DoesNotFit(seq));
+                };
+                let (meter, late, window, value) = (feed.meter, feed.late, feed.window, feed.value);
+                let feed = Feed { number, meter, late, window, period, place: feed.period, value, key: &name, hash };
+                if late {
+                    self.recall(&feed, events.tenant)?;
+                }
                 let located = self.locate(&feed);
                 self.apply_feed((event.timestamp, seq), &feed, located)?;
             }
@@ -303,6 +323,14 @@ impl State {
         Ok(())
     }
 
+    fn set_customer(&mut self, tenant: &str, customer: &str, settings: &Customer) {
+        let mut name = Vec::with_capacity(64);
+        key::put_customer(&mut name, tenant, customer);
+        let name: Box<[u8]> = name.into();
+        self.customers.insert(name.clone(), Arc::new(settings.clone()));
+        self.customers_changed.push(name);
+    }
+
     fn define(&mut self, seq: Seq, meter: MeterId, definition: &Definition) -> Result<(), FoldError> {
         let place = usize::from(meter.0);
         if place > self.definitions.len() {
@@ -310,7 +338,10 @@ impl State {
         }
         match self.definitions.get_mut(place) {
             Some(known) => *known = definition.clone(),
-            None => self.definitions.push(definition.clone()),
+            None => {
+                self.definitions.push(definition.clone());
+                self.closed_to.push(Timestamp::MIN);
+            }
         }
         self.definitions_changed = true;
         // Counters that are already there go by the new limits too, as they would once reloaded.
@@ -318,6 +349,8 @@ impl State {
             let series = self.table.get_mut(number as u32);
             if series.meter == meter {
                 series.counters.iter_mut().for_each(|counter| counter.aggregate.set_limits(definition));
+                let bases = series.periods.iter_mut().filter_map(|counter| counter.base.as_mut());
+                bases.flat_map(|base| base.sets()).for_each(|(_, set)| set.set_limits(definition));
             }
         }
         Ok(())
@@ -341,12 +374,14 @@ impl State {
     pub fn close_epoch(&mut self) {
         let mut meta = Rows::default();
         self.put_meta(&mut meta);
-        self.epoch.close(meta);
+        self.epoch.close(&meta);
     }
 
     /// Copies up to `limit` counters of the closed epoch; true once all are copied.
     pub fn drain_epoch(&mut self, limit: usize) -> bool {
-        self.epoch.drain(&mut self.table, limit)
+        let incarnation = self.incarnation();
+        let naming = Naming { definitions: &self.definitions, periods: &self.periods, incarnation };
+        self.epoch.drain(naming, &mut self.table, limit)
     }
 
     /// The counters of the closed and drained epoch, as rows.
@@ -355,10 +390,5 @@ impl State {
     }
 }
 
-fn code_of(refusal: Refusal) -> Code {
-    match refusal {
-        Refusal::Overflow => Code::QuantityOverflow,
-        Refusal::UniqueLimit => Code::UniqueLimit,
-        Refusal::WrongKind => Code::InvalidQuantity,
-    }
-}
+#[cfg(test)]
+pub(super) mod tests;

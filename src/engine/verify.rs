@@ -1,22 +1,24 @@
 //! The journal refolded from its first record, and compared with what the store holds.
 //!
-//! 1. The fold is the same `apply` as everywhere, on an empty state; the store is only read.
+//! 1. The fold is the same `apply` as everywhere, on an empty state; the store is only read. The fold's state is then
+//!    written out as rows, and these are compared with the store's, byte by byte, in every table.
 //! 2. The comparison is made at the store's position: what the journal holds beyond it will be replayed at the next start.
 //! 3. Ids are compared as multisets (count and a sum of hashes), which needs no memory however many there are.
 //! 4. Ids below the horizon are forgotten. Ids may run ahead of the store's position; those, and the older entries of the
 //!    same ids that they replaced, are left out.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::engine::hash::{Hasher, TableHasher};
 use crate::engine::key;
 use crate::engine::record;
-use crate::engine::state::{Counter, FoldError, LoadError, Series, State};
+use crate::engine::state::{FoldError, LoadError, State};
 use crate::env::Disk;
 use crate::journal::{self, JournalError, ReplayError, Start, StoreId};
 use crate::model::{EventKey, IdEntry, Seq};
-use crate::store::{Store, StoreError};
+use crate::store::{META_OWN, MemStore, Rows, Store, StoreError, Table};
 
 /// Differences that are listed; all are counted.
 const LISTED_MAX: usize = 100;
@@ -38,7 +40,7 @@ pub enum VerifyError {
 /// Something that journal and store do not agree on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// What differs: `counter acme/c-1/tokens[gpt] 2026-11-01T00:00:00Z`, `ids`, `clock`, ….
+    /// What differs: `windows acme/c-1/tokens["gpt"] 2026-11-01T00:00:00Z`, `ids`, `meta clock`, ….
     pub what: String,
     pub journal: String,
     pub store: String,
@@ -51,7 +53,10 @@ pub struct Verified {
     pub position: Seq,
     /// Where the journal ends.
     pub journal_end: Seq,
+    /// Rows of open counters and final windows.
     pub counters: u64,
+    /// Rows of every table.
+    pub rows: u64,
     pub ids: u64,
     pub difference_count: u64,
     /// The first of them.
@@ -68,13 +73,17 @@ impl Verified {
 }
 
 /// Refolds the journal and compares. The data directory must not be in use. `progress` hears the last record now and then.
-pub fn verify(disk: &Arc<dyn Disk>, store: &dyn Store, progress: &mut dyn FnMut(Seq)) -> Result<Verified, VerifyError> {
-    let hasher = TableHasher::default();
-    let stored = State::load(store, hasher.clone())?;
-    let mut folded = State::new(hasher);
+pub fn verify(
+    disk: &Arc<dyn Disk>,
+    store: &Arc<dyn Store>,
+    progress: &mut dyn FnMut(Seq),
+) -> Result<Verified, VerifyError> {
+    let stored = State::load(store, TableHasher::default())?;
+    // Nothing of the fold leaves its memory, so there is nothing to find again.
+    let mut folded = State::new(TableHasher::default(), Arc::new(MemStore::new()));
     let position = stored.position();
     let horizon = stored.clock().horizon();
-    let (stored_ids, ahead, newest_id) = scan_ids(store, horizon, position)?;
+    let (stored_ids, ahead, newest_id) = scan_ids(&**store, horizon, position)?;
     let mut ids = IdSum::default();
     let start = Start { after: Seq::ZERO, floor: position.max(newest_id), store_id: store.store_id()?.map(StoreId) };
     let read = journal::read(&**disk, start, &mut |frame| {
@@ -103,76 +112,116 @@ pub fn verify(disk: &Arc<dyn Disk>, store: &dyn Store, progress: &mut dyn FnMut(
         return Err(VerifyError::JournalBehind { journal: read.last, store: position });
     }
     let mut verified = Verified { position, journal_end: read.last, ids: ids.count, ..Verified::default() };
-    compare_small(&mut verified, &folded, &stored);
-    compare_counters(&mut verified, &folded, &stored);
+    if folded.position() != position {
+        verified.differ("position (the store ends within a frame)".into(), &folded.position(), &position);
+    }
+    compare_rows(&mut verified, folded, &**store)?;
     if ids != stored_ids {
         verified.differ("ids".into(), &ids, &stored_ids);
     }
     Ok(verified)
 }
 
-fn compare_small(verified: &mut Verified, folded: &State, stored: &State) {
-    if folded.position() != stored.position() {
-        verified.differ("position (the store ends within a frame)".into(), &folded.position(), &stored.position());
-    }
-    if folded.genesis() != stored.genesis() {
-        verified.differ("genesis".into(), &folded.genesis(), &stored.genesis());
-    }
-    if folded.definitions() != stored.definitions() {
-        verified.differ("meters".into(), &folded.definitions(), &stored.definitions());
-    }
-    if folded.clock() != stored.clock() {
-        verified.differ("clock".into(), folded.clock(), stored.clock());
-    }
-    if folded.tenants() != stored.tenants() {
-        verified.differ("tenants".into(), folded.tenants(), stored.tenants());
-    }
-}
-
-fn compare_counters(verified: &mut Verified, folded: &State, stored: &State) {
-    for number in 0..folded.series_len() {
-        let series = folded.series(number as u32);
-        verified.counters += series.counters.len() as u64;
-        let twin = stored.find_series(&series.key);
-        for counter in &series.counters {
-            let other = twin.and_then(|twin| find(twin, counter));
-            if !other.is_some_and(|other| same(counter, other)) {
-                verified.differ(name(series, counter), counter, &other);
+/// The fold's rows and the store's, table by table, side by side in key order.
+fn compare_rows(verified: &mut Verified, mut folded: State, store: &dyn Store) -> Result<(), StoreError> {
+    folded.close_epoch();
+    while !folded.drain_epoch(usize::MAX) {}
+    let mut rows: Rows = folded.take_epoch();
+    drop(folded);
+    rows.sort();
+    let snapshot = store.snapshot();
+    let mut ours = Last::of(&rows);
+    for table in Table::ALL {
+        let mut theirs = snapshot.cursor(table)?;
+        theirs.seek(&[])?;
+        loop {
+            let left = ours.peek(table);
+            let Some(order) = order(left, theirs.row()) else { break };
+            let key = |row: Option<(&[u8], &[u8])>| row.map(|(key, _)| key.to_vec()).unwrap_or_default();
+            let (right, is_own) = (theirs.row(), theirs.row().is_some_and(|(key, _)| META_OWN.contains(&key)));
+            match order {
+                Ordering::Less => {
+                    verified.differ(name(table, &key(left)), &left.map(|row| hex(row.1)), &None::<String>)
+                }
+                Ordering::Greater if table == Table::Meta && is_own => {}
+                Ordering::Greater => {
+                    verified.differ(name(table, &key(right)), &None::<String>, &right.map(|row| hex(row.1)));
+                }
+                Ordering::Equal if left.map(|row| row.1) != right.map(|row| row.1) => {
+                    let texts = (left.map(|row| hex(row.1)), right.map(|row| hex(row.1)));
+                    verified.differ(name(table, &key(left)), &texts.0, &texts.1);
+                }
+                Ordering::Equal => {}
+            }
+            if order != Ordering::Greater {
+                verified.rows += 1;
+                verified.counters += u64::from(matches!(table, Table::Counters | Table::Windows));
+                ours.advance();
+            }
+            if order != Ordering::Less {
+                theirs.advance()?;
             }
         }
     }
-    for number in 0..stored.series_len() {
-        let series = stored.series(number as u32);
-        let twin = folded.find_series(&series.key);
-        for counter in &series.counters {
-            if twin.and_then(|twin| find(twin, counter)).is_none() {
-                verified.differ(name(series, counter), &None::<Counter>, counter);
-            }
-        }
+    Ok(())
+}
+
+/// None once both have ended.
+fn order(ours: Option<(&[u8], &[u8])>, theirs: Option<(&[u8], &[u8])>) -> Option<Ordering> {
+    match (ours, theirs) {
+        (None, None) => None,
+        (Some(_), None) => Some(Ordering::Less),
+        (None, Some(_)) => Some(Ordering::Greater),
+        (Some((ours, _)), Some((theirs, _))) => Some(ours.cmp(theirs)),
     }
 }
 
-fn find<'a>(series: &'a Series, counter: &Counter) -> Option<&'a Counter> {
-    series.find(counter.window.start).ok().map(|place| &series.counters[place])
+/// Sorted changes, of each key the last: what a store would hold after them.
+struct Last<'a> {
+    rows: Vec<crate::store::Row<'a>>,
+    at: usize,
 }
 
-fn same(one: &Counter, other: &Counter) -> bool {
-    (one.window, one.event_count, one.revision) == (other.window, other.event_count, other.revision)
-        && one.aggregate == other.aggregate
-}
-
-fn name(series: &Series, counter: &Counter) -> String {
-    match key::read_series(&series.key) {
-        Some((name, _)) => format!(
-            "counter {:?}/{:?}/{}{:?} {}",
-            name.tenant,
-            name.customer,
-            name.meter,
-            name.dimensions.as_slice(),
-            counter.window.start
-        ),
-        None => format!("counter {:02x?} {}", series.key, counter.window.start),
+impl<'a> Last<'a> {
+    fn of(rows: &'a Rows) -> Self {
+        let mut all: Vec<_> = rows.iter().collect();
+        all.reverse();
+        all.dedup_by_key(|row| (row.table, row.key));
+        all.reverse();
+        all.retain(|row| row.value.is_some());
+        Self { rows: all, at: 0 }
     }
+
+    /// The next row, if it is of this table.
+    fn peek(&self, table: Table) -> Option<(&'a [u8], &'a [u8])> {
+        let row = self.rows.get(self.at).filter(|row| row.table == table)?;
+        row.value.map(|value| (row.key, value))
+    }
+
+    fn advance(&mut self) {
+        self.at += 1;
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A row's name for people.
+fn name(table: Table, row: &[u8]) -> String {
+    let named = |name: &[u8]| {
+        let (series, start) = key::split_start(name)?;
+        let (series, _) = key::read_series(series)?;
+        let dimensions = series.dimensions.as_slice();
+        Some(format!("{:?}/{:?}/{}{dimensions:?} {start}", series.tenant, series.customer, series.meter))
+    };
+    let text = match table {
+        Table::Meta => Some(row.escape_ascii().to_string()),
+        Table::Counters | Table::Windows => named(row),
+        Table::Periods => key::without_second_text(row).and_then(|name| named(&name)),
+        Table::Members | Table::PeriodMembers | Table::Adjustments => None,
+    };
+    format!("{} {}", table.name(), text.unwrap_or_else(|| hex(row)))
 }
 
 /// The digest of the ids up to `position`, the ids beyond it, and the newest record that any of them names.

@@ -3,16 +3,30 @@
 //! 1. A reader holds the state's lock for one slice, so the writer waits for well under a millisecond.
 //! 2. Rows show the newest state; the answer may leave once the seq that was seen is durable.
 //! 3. Each row is exact as of some record between the first slice and the last.
+//! 4. Final windows are in the store, in memory, or for a moment in both. A reader takes its view of the store and a pin
+//!    under one hold of the lock: what memory has then stays until it ends, the rest is in its view of the store.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
+use crate::engine::batch::Batches;
 use crate::engine::key;
-use crate::engine::state::{Counter, Series, State, TenantTotals};
-use crate::meter::Aggregate;
-use crate::model::{MeterId, Seq, TenantId, Timestamp, Window};
+use crate::engine::state::{Counter, LoadError, Series, State, TenantTotals, counter_key};
+use crate::meter::{Aggregate, Refusal};
+use crate::model::{Duration, MeterId, Seq, TenantId, Timestamp, Window};
+use crate::store::StoreError;
+
+mod adjustments;
+mod customers;
+mod stored;
+mod totals;
+
+pub use adjustments::{Adjustment, AdjustmentsPage, AdjustmentsQuery};
+pub use customers::{CustomerUsagePage, MeterTotal};
+pub use totals::{PeriodChoice, PeriodTotal, TotalsPage, TotalsQuery};
 
 /// What may be done under one hold of the lock, and what the parts of it cost: about 0.1 µs a point.
 const SLICE_COST: usize = 5_000;
@@ -20,6 +34,18 @@ const SERIES_COST: usize = 1;
 const ROW_COST: usize = 5;
 /// A reader copies or merges what a set holds.
 const HEAP_BYTES_PER_COST: usize = 128;
+
+/// Why a read has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Damaged(#[from] LoadError),
+    /// The total leaves the range.
+    #[error(transparent)]
+    Merge(#[from] Refusal),
+}
 
 /// Which windows are wanted. `None`: all.
 #[derive(Clone, Copy, Debug)]
@@ -40,13 +66,31 @@ pub enum WindowState {
     Open,
     /// Its end has passed; late events still change it.
     Grace,
+    /// It is closed: a late event is an adjustment.
+    Finalized,
 }
 
 impl WindowState {
+    pub const ALL: [WindowState; 3] = [WindowState::Open, WindowState::Grace, WindowState::Finalized];
+
     pub fn as_str(self) -> &'static str {
         match self {
             WindowState::Open => "open",
             WindowState::Grace => "grace",
+            WindowState::Finalized => "finalized",
+        }
+    }
+
+    /// How final a stretch of time is that usage can still come for in time until `grace` after its end.
+    pub fn of_time(end: Timestamp, grace: Duration, now: Timestamp) -> Self {
+        Self::of(end.saturating_add(grace) <= now, end, now)
+    }
+
+    fn of(is_final: bool, end: Timestamp, now: Timestamp) -> Self {
+        match is_final {
+            true => WindowState::Finalized,
+            false if end <= now => WindowState::Grace,
+            false => WindowState::Open,
         }
     }
 }
@@ -69,30 +113,54 @@ pub struct WindowRow<'a> {
 #[derive(Clone)]
 pub struct View {
     state: Arc<RwLock<State>>,
+    batches: Batches,
     durable: watch::Receiver<Seq>,
 }
 
 impl View {
-    pub fn new(state: Arc<RwLock<State>>, durable: watch::Receiver<Seq>) -> Self {
-        Self { state, durable }
+    pub fn new(state: Arc<RwLock<State>>, batches: Batches, durable: watch::Receiver<Seq>) -> Self {
+        Self { state, batches, durable }
     }
 
     /// Visits the windows that are asked for, in no particular order; answers with the newest record that was seen.
     /// Nothing of it may leave before [`View::durable`] has reached that record.
-    pub fn windows(&self, query: &WindowQuery<'_>, visit: &mut dyn FnMut(WindowRow<'_>)) -> Seq {
+    pub fn windows(&self, query: &WindowQuery<'_>, visit: &mut dyn FnMut(WindowRow<'_>)) -> Result<Seq, ReadError> {
+        let state = self.state.read();
+        let (_pin, store) = (state.pin(), state.store().clone());
+        let snapshot = store.snapshot();
+        drop(state);
+        let mut seen = HashSet::new();
+        let seq = self.windows_in_memory(query, &mut seen, visit);
+        let definitions = self.state.read().definitions().to_vec();
+        stored::windows(&*snapshot, &definitions, query, &seen, visit)?;
+        Ok(seq)
+    }
+
+    /// Notes the final ones it has visited.
+    fn windows_in_memory(
+        &self,
+        query: &WindowQuery<'_>,
+        seen: &mut HashSet<Vec<u8>>,
+        visit: &mut dyn FnMut(WindowRow<'_>),
+    ) -> Seq {
         let mut resume = None;
         loop {
             let state = self.state.read();
             let mut place = resume.or_else(|| first_place(&state, query));
             let mut budget = SLICE_COST;
             while let Some(here) = place.filter(|_| budget > 0) {
-                place = visit_series(&state, here, query, &mut budget, visit);
+                place = visit_series(&state, here, query, (&mut budget, seen), visit);
             }
             if place.is_none() {
                 return state.position();
             }
             resume = place;
         }
+    }
+
+    /// The newest time that was believed.
+    pub fn now(&self) -> Timestamp {
+        self.state.read().now()
     }
 
     /// Follows the newest durable record.
@@ -136,7 +204,7 @@ fn visit_series(
     state: &State,
     place: Place,
     query: &WindowQuery<'_>,
-    budget: &mut usize,
+    (budget, seen): (&mut usize, &mut HashSet<Vec<u8>>),
     visit: &mut dyn FnMut(WindowRow<'_>),
 ) -> Option<Place> {
     *budget = budget.saturating_sub(SERIES_COST);
@@ -153,7 +221,11 @@ fn visit_series(
             return Some(Place { series: place.series, window: Some(counter.window.start) });
         }
         *budget = budget.saturating_sub(ROW_COST + counter.aggregate.heap_bytes() / HEAP_BYTES_PER_COST);
-        let ended = counter.window.end <= state.clock().effective();
+        if counter.is_final {
+            let mut name = Vec::with_capacity(series.key.len() + key::START_BYTES);
+            counter_key(&mut name, &series.key, counter.window.start);
+            seen.insert(name);
+        }
         visit(WindowRow {
             meter: series.meter,
             customer: name.customer,
@@ -161,7 +233,7 @@ fn visit_series(
             window: counter.window,
             aggregate: &counter.aggregate,
             event_count: counter.event_count,
-            state: if ended { WindowState::Grace } else { WindowState::Open },
+            state: WindowState::of(counter.is_final, counter.window.end, state.now()),
             revision: counter.revision,
         });
     }

@@ -6,6 +6,7 @@
 //! 2. An answer waits for its group: for what it wrote, and for what it rests on (a duplicate's original, a counter's limit).
 //! 3. State runs ahead of durability; nobody is told of it before the group is durable.
 //! 4. An epoch is closed only between groups, so the store's position is always a frame's end.
+//! 5. Only time that was believed (`clock_guard`) makes a window late, closes one, or forgets an id.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,12 +15,20 @@ use parking_lot::RwLock;
 use smallvec::SmallVec;
 
 use crate::engine::Options;
-use crate::engine::batch::{Batch, Feed as BatchFeed, Item, Slot};
+use crate::engine::batch::{Batch, Batches, Feed as BatchFeed, Item, Slot};
+use crate::engine::clock_guard::ClockGuard;
 use crate::engine::dedupe::{Generation, Index, Recent};
 use crate::engine::record::{self, EventsWriter, Record, Tally};
-use crate::engine::state::{Feed, Located, State, StateLimits};
+use crate::engine::state::{Feed, FoldError, Located, State, StateLimits};
+use crate::meter::Late;
 use crate::model::{Code, Duration, IdEntry, Outcome, Seq, TenantId, Timestamp};
 use crate::store::{Commit, StoreError};
+
+mod operations;
+mod time;
+
+pub use operations::{CustomerSettings, Operation};
+pub use time::{ClockStatus, Paused};
 
 /// A group takes no further batch from this size on.
 pub const GROUP_BYTES: usize = 4 << 20;
@@ -27,6 +36,10 @@ pub const GROUP_BYTES: usize = 4 << 20;
 const EPOCHS_BEHIND_MAX: usize = 2;
 /// Counters copied out between two batches: well under a millisecond.
 const DRAIN_SLICE: usize = 2_000;
+/// Adjustments after which state is handed over: each takes some 300 bytes until the store has it.
+const ADJUSTMENTS_PER_EPOCH: usize = 200_000;
+/// Counters that leave memory between two batches.
+const LEAVE_SLICE: usize = 2_000;
 
 /// What became of a request's events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +48,8 @@ pub struct Answer {
     pub outcomes: Vec<Outcome>,
     /// The newest record the answer rests on.
     pub seq: Seq,
-    /// Accepted events that became adjustments.
-    pub late: u32,
+    /// Accepted events that became adjustments, by their places in the request.
+    pub late: Vec<u32>,
 }
 
 /// Everything decided since the last group was sealed.
@@ -65,6 +78,15 @@ impl CommitJob {
     }
 }
 
+/// Why the writer cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WriterError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Fold(#[from] FoldError),
+}
+
 /// Where the store is with the epochs.
 enum Handover {
     Idle,
@@ -76,8 +98,16 @@ enum Handover {
 pub struct Writer<R> {
     options: Options,
     state: Arc<RwLock<State>>,
+    batches: Batches,
     index: Arc<Index>,
     recent: Recent,
+    clock: ClockGuard,
+    /// The greatest time that was believed; effective time follows it.
+    latest: Timestamp,
+    /// The clock is not believed at present.
+    paused: bool,
+    /// More is due than the last tick closed.
+    closing: bool,
     payload: Vec<u8>,
     first: Seq,
     answers: Vec<(R, Answer)>,
@@ -86,17 +116,27 @@ pub struct Writer<R> {
     epoch_opened: Duration,
     epoch_position: Seq,
     rechecks: metrics::Counter,
+    adjustments: metrics::Counter,
 }
 
 impl<R> Writer<R> {
-    pub fn new(options: Options, state: Arc<RwLock<State>>, index: Arc<Index>, recent: Recent) -> Self {
-        let position = state.read().position();
+    pub fn new(options: Options, state: Arc<RwLock<State>>, batches: Batches, recent: Recent, now: Duration) -> Self {
+        time::zero_metrics();
+        let (position, effective) = {
+            let state = state.read();
+            (state.position(), state.clock().row().effective)
+        };
         // A replayed tail is an epoch like any other: the store gets it without waiting for new events.
         let epoch_position = recent.opened_after();
         Self {
+            clock: ClockGuard::new(options.clock, effective, now),
+            latest: effective.unwrap_or(Timestamp::MIN),
+            paused: false,
+            closing: false,
+            index: batches.0.index.clone(),
             options,
             state,
-            index,
+            batches,
             recent,
             payload: Vec::new(),
             first: position.next(),
@@ -106,6 +146,7 @@ impl<R> Writer<R> {
             epoch_opened: Duration::ZERO,
             epoch_position,
             rechecks: metrics::counter!(crate::metrics::INDEX_RECHECKS),
+            adjustments: metrics::counter!(crate::metrics::ADJUSTMENTS),
         }
     }
 
@@ -117,7 +158,7 @@ impl<R> Writer<R> {
         self.state.read().position()
     }
 
-    /// Effective time: the greatest that a record carried.
+    /// Effective time: the greatest that a Tick carried.
     pub fn effective(&self) -> Timestamp {
         self.state.read().clock().effective()
     }
@@ -128,12 +169,15 @@ impl<R> Writer<R> {
     }
 
     /// Decides a batch; its answer waits in the open group.
-    pub fn take(&mut self, mut batch: Batch, reply: R) -> Result<(), StoreError> {
+    pub fn take(&mut self, mut batch: Batch, reply: R) -> Result<(), WriterError> {
+        if batch.calendars_version != self.batches.0.calendars.version() {
+            batch = self.batches.cut_again(batch);
+        }
         if batch.index_position < self.recent.floor() {
             self.rechecks.increment(1);
             batch.look_up(&self.index)?;
         }
-        let answer = self.decide(&batch);
+        let answer = self.decide(&batch)?;
         let mut tally = Tally::default();
         for outcome in &answer.outcomes {
             match outcome {
@@ -150,52 +194,67 @@ impl<R> Writer<R> {
         Ok(())
     }
 
-    fn decide(&mut self, batch: &Batch) -> Answer {
+    fn decide(&mut self, batch: &Batch) -> Result<Answer, WriterError> {
         let state = self.state.clone();
         let mut state = state.write();
-        let now = state.clock().effective().max(batch.received_at);
-        let mut events = EventsWriter::start(&mut self.payload, batch.tenant.as_str(), batch.received_at);
-        let mut last = state.position();
+        self.put_time(&mut state);
+        let now = self.believed(&state);
+        let mut events =
+            EventsWriter::start(&mut self.payload, batch.tenant.as_str(), batch.received_at, &batch.periods);
+        let (mut last, mut late) = (state.position(), Vec::new());
         let mut outcomes = Vec::with_capacity(batch.slots.len());
         let mut found = Found::look(&state, &self.recent, batch);
         for slot in &batch.slots {
-            outcomes.push(match slot {
-                Slot::Rejected(code, detail) => Outcome::Rejected(*code, detail.clone()),
-                Slot::Event(item) => match self.judge(&state, batch, item, &mut found, now) {
-                    Err(outcome) => outcome,
-                    Ok(feeds) => {
-                        if last == state.position() {
-                            state.begin_events(last.next(), batch.received_at);
-                        }
-                        last = last.next();
-                        for (feed, located) in feeds {
-                            let applied = state.apply_feed((item.timestamp, last), &feed, located);
-                            applied.expect("judged applicable against this very state");
-                        }
-                        self.recent.insert(item.key, IdEntry { seq: last, fingerprint: item.fingerprint });
-                        events.push(&mut self.payload, &batch.encoded[item.record.clone()]);
-                        Outcome::Accepted(last)
-                    }
-                },
-            });
+            let item = match slot {
+                Slot::Rejected(code, detail) => {
+                    outcomes.push(Outcome::Rejected(*code, detail.clone()));
+                    continue;
+                }
+                Slot::Event(item) => item,
+            };
+            let feeds = match self.judge(&mut state, batch, item, &mut found, now)? {
+                Ok(feeds) => feeds,
+                Err(outcome) => {
+                    outcomes.push(outcome);
+                    continue;
+                }
+            };
+            if last == state.position() {
+                state.begin_events(last.next(), batch.tenant.as_str(), batch.received_at, &batch.periods);
+            }
+            last = last.next();
+            for (feed, located) in &feeds {
+                state.apply_feed((item.timestamp, last), feed, *located)?;
+            }
+            self.recent.insert(item.key, IdEntry { seq: last, fingerprint: item.fingerprint });
+            let adjusted = feeds.iter().filter(|(feed, _)| feed.late).count();
+            if adjusted > 0 {
+                self.adjustments.increment(adjusted as u64);
+                late.push(outcomes.len() as u32);
+            }
+            let marks = feeds.iter().zip(&batch.feeds[item.feeds.clone()]);
+            let marks = marks.filter(|((feed, _), _)| feed.late).map(|(_, feed)| feed.late_at);
+            events.push(&mut self.payload, &batch.encoded[item.record.clone()], marks);
+            outcomes.push(Outcome::Accepted(last));
         }
         events.finish(&mut self.payload);
         let count = last.0 - state.position().0;
         if count > 0 {
             state.end_events(batch.tenant.as_str(), count, last);
         }
-        Answer { outcomes, seq: last, late: 0 }
+        Ok(Answer { outcomes, seq: last, late })
     }
 
     /// Whether an event is to be counted, and where.
+    #[expect(clippy::type_complexity, reason = "named, it would say no more")]
     fn judge<'b>(
         &self,
-        state: &State,
+        state: &mut State,
         batch: &'b Batch,
         item: &Item,
         found: &mut Found,
         now: Timestamp,
-    ) -> Result<SmallVec<[(Feed<'b>, Located); 2]>, Outcome> {
+    ) -> Result<Result<SmallVec<[(Feed<'b>, Located); 2]>, Outcome>, FoldError> {
         let horizon = state.clock().horizon();
         let remembered = |entry: &IdEntry| entry.seq >= horizon;
         let before = found.next_id();
@@ -204,27 +263,44 @@ impl<R> Writer<R> {
             [item.indexed, before].into_iter().flatten().find(remembered).or_else(|| in_batch().filter(remembered));
         if let Some(entry) = known {
             let same = entry.fingerprint == item.fingerprint;
-            return Err(if same { Outcome::Duplicate(entry.seq) } else { Outcome::Conflict(entry.seq) });
+            return Ok(Err(if same { Outcome::Duplicate(entry.seq) } else { Outcome::Conflict(entry.seq) }));
         }
-        self.check_time(item.timestamp, now, state.clock().forgotten())?;
-        let feeds: SmallVec<[(Feed<'b>, Located); 2]> = batch.feeds[item.feeds.clone()]
-            .iter()
-            .zip(&found.counters[item.feeds.clone()])
-            .map(|(feed, before)| {
-                let feed = borrow_feed(batch, feed);
-                (feed, state.locate_again(&feed, *before))
-            })
-            .collect();
-        let refused = |(code, detail): (Code, String)| Outcome::Rejected(code, detail.into());
+        if let Err(outcome) = self.check_time(item.timestamp, (batch.received_at, now), state.clock().forgotten()) {
+            return Ok(Err(outcome));
+        }
+        let mut feeds = SmallVec::<[(Feed<'b>, Located); 2]>::new();
+        for (number, place) in item.feeds.clone().enumerate() {
+            let mut feed = borrow_feed(batch, &batch.feeds[place], number as u8);
+            let mut located = state.locate_again(&feed, found.counters[place]);
+            feed.late = state.is_late(&feed, &mut located, now, batch.tenant.as_str())?;
+            if feed.late {
+                let definition = &state.definitions()[usize::from(feed.meter.0)];
+                if definition.late == Late::Reject {
+                    let (slug, end) = (&definition.slug, feed.window.end);
+                    let detail = format!("meter {slug}: the window that ended at {end} is final");
+                    return Ok(Err(Outcome::Rejected(Code::LateRejected, detail.into())));
+                }
+                state.recall(&feed, batch.tenant.as_str())?;
+                located = state.locate(&feed);
+            }
+            feeds.push((feed, located));
+        }
         let limits = StateLimits {
             open_counters_max: self.options.open_counters_max,
             unique_members_max: self.options.unique_members_max,
         };
-        state.check(feeds.iter().copied(), &limits).map_err(refused)?;
-        Ok(feeds)
+        let refused = |(code, detail): (Code, String)| Outcome::Rejected(code, detail.into());
+        Ok(state.check(feeds.iter().copied(), &limits).map_err(refused).map(|()| feeds))
     }
 
-    fn check_time(&self, timestamp: Timestamp, now: Timestamp, forgotten: Option<Timestamp>) -> Result<(), Outcome> {
+    /// `now` is what is believed, `received_at` what the wall clock showed: after a jump ahead that may be right, events
+    /// with the new time are taken.
+    fn check_time(
+        &self,
+        timestamp: Timestamp,
+        (received_at, now): (Timestamp, Timestamp),
+        forgotten: Option<Timestamp>,
+    ) -> Result<(), Outcome> {
         if Some(timestamp) <= forgotten {
             let detail =
                 format!("{timestamp} lies where ids are forgotten by now (dedupe.retention): it may have counted");
@@ -234,8 +310,12 @@ impl<R> Writer<R> {
             let detail = format!("{timestamp} is further back from {now} than ingest.accept_past");
             return Err(Outcome::Rejected(Code::TooLate, detail.into()));
         }
-        if timestamp > now.saturating_add(self.options.accept_future) {
-            let detail = format!("{timestamp} is further ahead of {now} than ingest.accept_future");
+        // An id is forgotten with all that is not later than its event: by then, nothing that can be accepted is.
+        let Options { dedupe_retention, accept_past, accept_future, .. } = self.options;
+        let span = dedupe_retention.saturating_sub(accept_past).saturating_sub(accept_future);
+        let latest = now.max(received_at.min(now.saturating_add(span)));
+        if timestamp > latest.saturating_add(self.options.accept_future) {
+            let detail = format!("{timestamp} is further ahead of {latest} than ingest.accept_future");
             return Err(Outcome::Rejected(Code::TooEarly, detail.into()));
         }
         Ok(())
@@ -248,18 +328,6 @@ impl<R> Writer<R> {
     /// Someone waits for an answer from the open group, or something was decided without a request.
     pub fn has_group(&self) -> bool {
         !self.answers.is_empty() || !self.payload.is_empty()
-    }
-
-    /// Records what time alone decides: that ids have outlived their retention, and how many events were not taken.
-    pub fn tick(&mut self, now: Timestamp) {
-        let state = self.state.clone();
-        let mut state = state.write();
-        let effective = state.clock().effective().max(now);
-        if let Some(horizon) = state.clock().horizon_due(effective, self.options.dedupe_retention) {
-            record::put_tick(&mut self.payload, effective, horizon);
-            apply_own(&mut state, &Record::Tick { effective, horizon });
-        }
-        self.put_tallies(&mut state);
     }
 
     fn put_tallies(&mut self, state: &mut State) {
@@ -319,13 +387,21 @@ impl<R> Writer<R> {
 
     fn epoch_is_due(&self, now: Duration, finish: bool) -> bool {
         let aged = now >= self.epoch_opened.saturating_add(self.options.commit_interval);
-        let changed = self.position() > self.epoch_position;
-        changed && (finish || aged || self.recent.open_ids() >= self.options.epoch_ids)
+        let (position, closed, adjusted) = {
+            let state = self.state.read();
+            (state.position(), state.leaving_len(), state.adjustments_len())
+        };
+        let full = self.recent.open_ids() >= self.options.epoch_ids
+            || closed >= time::CLOSES_PER_EPOCH
+            || adjusted >= ADJUSTMENTS_PER_EPOCH;
+        position > self.epoch_position && (finish || aged || full)
     }
 
-    /// Counters of a closed epoch wait to be copied.
-    pub fn is_draining(&self) -> bool {
+    /// There is work that needs no request: counters wait to be copied, to be closed, or to leave memory.
+    pub fn is_busy(&self) -> bool {
         matches!(self.handover, Handover::Draining { .. })
+            || (self.closing && self.state.read().leaving_len() < time::CLOSES_PER_EPOCH)
+            || self.state.read().is_leaving()
     }
 
     /// The store has everything that was decided.
@@ -333,15 +409,24 @@ impl<R> Writer<R> {
         matches!(self.handover, Handover::Idle) && self.position() == self.epoch_position
     }
 
-    /// Ids pile up because the store is behind: take no batch before it answers.
+    /// Ids or adjustments pile up because the store is behind: take no batch before it answers.
     pub fn must_wait_for_store(&self) -> bool {
         self.recent.open_ids() >= self.options.epoch_ids * EPOCHS_BEHIND_MAX
+            || self.state.read().adjustments_len() >= ADJUSTMENTS_PER_EPOCH * EPOCHS_BEHIND_MAX
     }
 
     /// The store and the index have everything up to `position`.
     pub fn committed(&mut self, position: Seq) {
         self.recent.published(position);
+        self.state.write().committed(position);
         self.handover = Handover::Idle;
+    }
+
+    /// Lets a slice of counters leave memory that the store has.
+    pub fn leave(&mut self) {
+        if self.state.read().is_leaving() {
+            self.state.write().leave(LEAVE_SLICE);
+        }
     }
 }
 
@@ -358,7 +443,7 @@ struct Found {
 impl Found {
     fn look(state: &State, recent: &Recent, batch: &Batch) -> Self {
         let ids: Vec<_> = batch.items().map(|item| recent.get(item.key, batch.index_position)).collect();
-        let counters = batch.feeds.iter().map(|feed| state.locate(&borrow_feed(batch, feed))).collect();
+        let counters = batch.feeds.iter().map(|feed| state.locate(&borrow_feed(batch, feed, 0))).collect();
         Self { ids: ids.into_iter(), counters }
     }
 
@@ -368,15 +453,20 @@ impl Found {
     }
 }
 
+/// Applies a record of the writer's own.
 fn apply_own(state: &mut State, record: &Record<'_>) {
     let next = state.position().next();
-    state.apply(next, record, &mut |_, _| {}).expect("a tick or tally fits any state");
+    state.apply(next, record, &mut |_, _| {}).expect("decided against this very state");
 }
 
-fn borrow_feed<'b>(batch: &'b Batch, feed: &BatchFeed) -> Feed<'b> {
+fn borrow_feed<'b>(batch: &'b Batch, feed: &BatchFeed, number: u8) -> Feed<'b> {
     Feed {
+        number,
         meter: feed.meter,
+        late: false,
         window: feed.window,
+        period: &batch.periods[feed.period as usize],
+        place: feed.period,
         value: feed.value,
         key: &batch.keys[feed.key.clone()],
         hash: feed.hash,

@@ -6,25 +6,38 @@
 //! | `watched` | which phase a connection is in, and since when |
 //! | `routes` | which path leads where; counts requests |
 //! | `problem` | every error a client can get, and its status |
-//! | `body`, `params` | reads bodies and query strings within their limits |
+//! | `body`, `params`, `document` | reads bodies, paths, query strings and small JSON documents within their limits |
+//! | `read` | runs reads where blocking is allowed, and waits until what they saw is durable |
 //! | `ingest` | `POST /v1/events`: bytes to batches, outcomes to answers |
-//! | `query` | `GET /v1/meters…`, `GET /v1/customers/…`: windows to rows |
+//! | `query` | `GET /v1/meters…`, `GET /v1/customers/{customer}/usage`: windows to rows |
+//! | `totals`, `adjustments` | `GET /v1/periods/{period}/totals`, `GET /v1/adjustments`: what billing pulls |
+//! | `customers` | `GET` and `PUT /v1/customers/{customer}`: anchors, time zones, plans |
+//! | `csv`, `hex` | how text is written |
+//! | `clock` | `GET /v1/clock`, `POST /v1/clock:reset` |
 //! | `health` | `/livez`, `/readyz`, `/healthz`, `/metrics` |
 //!
 //! 1. Whatever a client sends, it holds a bounded amount of memory for a bounded time.
 //! 2. A 2xx for events leaves only once the engine says that they are durable; so does a total that rests on them.
 //! 3. Every error body is `application/problem+json`. Retry-After goes with 503 only.
 
+mod adjustments;
 mod body;
+mod clock;
+pub mod csv;
+mod customers;
+mod document;
 mod health;
+mod hex;
 mod ingest;
 mod instruments;
 pub mod options;
 mod params;
 mod problem;
 mod query;
+mod read;
 mod routes;
 mod server;
+mod totals;
 mod watched;
 
 pub use options::Options;

@@ -1,10 +1,13 @@
-//! A query string as parameters, each asked for by name; what nobody asks for is an error, not ignored.
+//! A query string as parameters, each asked for by name; what nobody asks for is an error, not ignored. And the name in a
+//! path.
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 
 use crate::http::problem::Problem;
+use crate::meter::{Meter, Meters};
 use crate::model::Timestamp;
+use crate::model::id::NAME_BYTES_MAX;
 
 /// The parameters that are left to be taken, in the order they were written.
 #[derive(Debug, Default)]
@@ -45,10 +48,32 @@ impl Params {
 
     /// How many entries a page may have: 1 to `max`.
     pub fn take_limit(&mut self, default: usize, max: usize) -> Result<usize, Problem> {
-        let Some(text) = self.take("limit")? else { return Ok(default) };
-        let limit = text.parse().ok().filter(|limit| (1..=max).contains(limit));
-        limit
-            .ok_or_else(|| Problem::parameter("limit", format!("parameter \"limit\" must be a number from 1 to {max}")))
+        Ok(self.take_limit_if_given(max)?.unwrap_or(default))
+    }
+
+    /// The same, where a page is not all that can be asked for.
+    pub fn take_limit_if_given(&mut self, max: usize) -> Result<Option<usize>, Problem> {
+        let Some(text) = self.take("limit")? else { return Ok(None) };
+        match text.parse() {
+            Ok(limit) if (1..=max).contains(&limit) => Ok(Some(limit)),
+            _ => Err(Problem::parameter("limit", format!("parameter \"limit\" must be a number from 1 to {max}"))),
+        }
+    }
+
+    /// A customer's name.
+    pub fn take_customer(&mut self) -> Result<Option<String>, Problem> {
+        let customer = self.take("customer")?;
+        if let Some(name) = &customer {
+            PathName::check_length("customer", name)?;
+        }
+        Ok(customer)
+    }
+
+    /// A meter, by slug.
+    pub fn take_meter<'m>(&mut self, meters: &'m Meters) -> Result<Option<&'m Meter>, Problem> {
+        let Some(slug) = self.take("meter")? else { return Ok(None) };
+        let unknown = || Problem::parameter("meter", format!("parameter \"meter\": there is no meter {slug:?}"));
+        meters.by_slug(&slug).map(Some).ok_or_else(unknown)
     }
 
     /// Refuses whatever was not taken.
@@ -60,6 +85,28 @@ impl Params {
                 Err(Problem::parameter(name, detail))
             }
         }
+    }
+}
+
+/// The one name in a path, percent-decoded.
+pub struct PathName(pub String);
+
+impl PathName {
+    /// Refuses a name that nothing can have: `parameter` says which one it is.
+    pub fn check_length(parameter: &str, name: &str) -> Result<(), Problem> {
+        if (1..=NAME_BYTES_MAX).contains(&name.len()) {
+            return Ok(());
+        }
+        Err(Problem::parameter(parameter, format!("parameter {parameter:?} must have 1 to 256 bytes")))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PathName {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(name) = Path::from_request_parts(parts, state).await.map_err(|_| Problem::Path)?;
+        Ok(Self(name))
     }
 }
 

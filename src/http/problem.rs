@@ -1,7 +1,8 @@
 //! Every error a client can get: one place that maps them to statuses, written as RFC 9457 problem details.
 //!
-//! Body: `{"type":"about:blank","title","status","detail"}`, and where it applies `parameter` (the query parameter at
-//! fault), `offset` and `line` (where an unreadable body stops making sense), `limit`.
+//! Body: `{"type":"about:blank","title","status","detail"}`, and where it applies `parameter` (the query or path parameter
+//! at fault), `pointer` (the member of the body at fault, RFC 6901), `offset` and `line` (where an unreadable body stops
+//! making sense), `limit`.
 
 use axum::body::Body;
 use axum::http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
@@ -9,8 +10,9 @@ use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse;
 use serde::Serialize;
 
-use crate::engine::Refusal;
+use crate::engine::{ReadError, Refusal};
 use crate::http::ingest::FramingError;
+use crate::meter;
 use crate::metrics::INGEST_REFUSED;
 
 /// Seconds after which a client that was turned away may try again.
@@ -23,6 +25,12 @@ pub enum Problem {
     BadRequest(&'static str),
     #[error("{detail}")]
     Parameter { name: String, detail: String },
+    /// A member of the body; `pointer` is empty if it is the whole.
+    #[error("{detail}")]
+    Member { pointer: String, detail: String },
+    /// What a parameter names is not there.
+    #[error("{detail}")]
+    Absent { name: &'static str, detail: String },
     #[error("the path holds percent-encoded bytes that are not UTF-8")]
     Path,
     #[error("nothing is served at this path")]
@@ -53,12 +61,16 @@ pub enum Problem {
     ContentEncoding(String),
     #[error("the total leaves the range of about ±1.7e26: ask for shorter windows or group by customer")]
     TotalOverflow,
+    #[error("as many totals are being streamed as the daemon streams at once: try again, or ask for pages with limit")]
+    TooManyStreams,
     #[error("{}", refusal_text(*.0))]
     Refused(Refusal),
     #[error("not ready: {0}")]
     NotReady(String),
     #[error("the index of ids cannot be read; nothing of this request was taken")]
     IndexUnreadable,
+    #[error("what the store holds cannot be read")]
+    StoreUnreadable,
     #[error("the daemon failed and is going down; whether the events counted is unknown, a retry is safe")]
     EngineFailed,
 }
@@ -76,11 +88,18 @@ impl Problem {
         Problem::Parameter { name: name.into(), detail: detail.into() }
     }
 
+    /// `name` is the member's, `fault` what is wrong with it.
+    pub fn member(name: &str, fault: impl std::fmt::Display) -> Self {
+        let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+        Problem::Member { detail: format!("{pointer} {fault}"), pointer }
+    }
+
     pub fn status(&self) -> StatusCode {
         match self {
             Problem::BadRequest(_) | Problem::Parameter { .. } | Problem::Path => StatusCode::BAD_REQUEST,
+            Problem::Member { .. } => StatusCode::BAD_REQUEST,
             Problem::Unreadable(_) | Problem::Undecodable(_) | Problem::BodyBroken => StatusCode::BAD_REQUEST,
-            Problem::NoRoute | Problem::UnknownMeter(_) => StatusCode::NOT_FOUND,
+            Problem::NoRoute | Problem::UnknownMeter(_) | Problem::Absent { .. } => StatusCode::NOT_FOUND,
             Problem::NoMethod => StatusCode::METHOD_NOT_ALLOWED,
             Problem::BodyTimeout { .. } => StatusCode::REQUEST_TIMEOUT,
             Problem::BodyTooLong { .. }
@@ -90,9 +109,11 @@ impl Problem {
             Problem::ContentType(_) | Problem::ContentEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Problem::TotalOverflow => StatusCode::UNPROCESSABLE_ENTITY,
             Problem::Refused(Refusal::Overloaded | Refusal::Stopping) => StatusCode::SERVICE_UNAVAILABLE,
-            Problem::NotReady(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Problem::NotReady(_) | Problem::TooManyStreams => StatusCode::SERVICE_UNAVAILABLE,
             Problem::Refused(Refusal::DiskFull) => StatusCode::INSUFFICIENT_STORAGE,
-            Problem::IndexUnreadable | Problem::EngineFailed => StatusCode::INTERNAL_SERVER_ERROR,
+            Problem::IndexUnreadable | Problem::StoreUnreadable | Problem::EngineFailed => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 
@@ -109,12 +130,15 @@ impl Problem {
             status: status.as_u16(),
             detail: self.to_string(),
             parameter: None,
+            pointer: None,
             offset: None,
             line: None,
             limit: None,
         };
         match self {
             Problem::Parameter { name, .. } => details.parameter = Some(name),
+            Problem::Absent { name, .. } => details.parameter = Some(name),
+            Problem::Member { pointer, .. } => details.pointer = Some(pointer),
             Problem::Unreadable(error) => (details.offset, details.line) = (error.offset(), error.line()),
             Problem::BodyTooLong { limit } | Problem::DecodedTooLong { limit } | Problem::TooManyEvents { limit } => {
                 details.limit = Some(*limit);
@@ -134,6 +158,8 @@ struct Details<'a> {
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     parameter: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     offset: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,6 +187,25 @@ impl From<Refusal> for Problem {
         };
         metrics::counter!(INGEST_REFUSED, "reason" => reason).increment(1);
         Problem::Refused(refusal)
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Merge(refusal) => Problem::from(refusal),
+            ReadError::Store(_) | ReadError::Damaged(_) => {
+                tracing::error!(%error, "a read failed");
+                Problem::StoreUnreadable
+            }
+        }
+    }
+}
+
+/// Windows of one row cannot be merged.
+impl From<meter::Refusal> for Problem {
+    fn from(_: meter::Refusal) -> Self {
+        Problem::TotalOverflow
     }
 }
 
@@ -205,6 +250,20 @@ mod tests {
         assert_eq!(body, expected);
     }
 
+    #[tokio::test]
+    async fn a_member_is_pointed_at_and_a_missing_thing_named() {
+        for (problem, status, member, value) in [
+            (Problem::member("a/~b", "is odd"), 400, "pointer", "/a~1~0b"),
+            (Problem::Absent { name: "period", detail: "none".into() }, 404, "parameter", "period"),
+        ] {
+            let response = problem.into_response();
+            assert_eq!(response.status(), status);
+            let body = axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body[member], value);
+        }
+    }
+
     #[test]
     fn retry_after_goes_with_503_only() {
         for (problem, status, retries) in [
@@ -212,6 +271,7 @@ mod tests {
             (Problem::Refused(Refusal::Stopping), 503, true),
             (Problem::Refused(Refusal::DiskFull), 507, false),
             (Problem::EngineFailed, 500, false),
+            (Problem::TooManyStreams, 503, true),
             (Problem::BodyTimeout { seconds: 30 }, 408, false),
             (Problem::NoMethod, 405, false),
         ] {

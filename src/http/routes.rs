@@ -12,12 +12,16 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
 
 use crate::engine::Engine;
+use crate::http::adjustments;
+use crate::http::clock;
+use crate::http::customers;
 use crate::http::health;
 use crate::http::ingest;
 use crate::http::instruments::Instruments;
 use crate::http::options::Options;
 use crate::http::problem::Problem;
 use crate::http::query;
+use crate::http::totals::{self, STREAMS_MAX};
 use crate::metrics::HTTP_REQUESTS;
 use crate::model::TenantId;
 
@@ -34,6 +38,8 @@ pub struct App {
     pub prometheus: PrometheusHandle,
     pub instruments: Instruments,
     pub reads: Arc<Semaphore>,
+    /// Bodies that are being streamed.
+    pub streams: Arc<Semaphore>,
 }
 
 impl App {
@@ -45,6 +51,7 @@ impl App {
             prometheus,
             instruments: Instruments::new(),
             reads: Arc::new(Semaphore::new(READS_MAX)),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         }
     }
 }
@@ -56,7 +63,12 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/meters", get(query::list_meters))
         .route("/v1/meters/{meter}", get(query::get_meter))
         .route("/v1/meters/{meter}/usage", get(query::meter_usage))
+        .route("/v1/customers/{customer}", get(customers::get_customer).put(customers::put_customer))
         .route("/v1/customers/{customer}/usage", get(query::customer_usage))
+        .route("/v1/periods/{period}/totals", get(totals::period_totals))
+        .route("/v1/adjustments", get(adjustments::list_adjustments))
+        .route("/v1/clock", get(clock::get_clock))
+        .route("/v1/clock:reset", post(clock::reset_clock))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/healthz", get(health::readyz))

@@ -2,10 +2,10 @@
 //!
 //! | a connection is | for at most | then |
 //! | --- | --- | --- |
-//! | idle: no byte of a request yet | `idle_timeout` | closed, as between requests |
+//! | idle: no byte of a request yet, none of an answer taken | `idle_timeout` | closed, as between requests |
 //! | in a head: some bytes, not the whole header | `header_timeout` | closed |
 //! | busy: a request is being answered | `body_timeout` for its body | answered with 408 |
-//! | draining: to be closed, but still writing | `header_timeout` | closed |
+//! | draining: to be closed, and no byte of the answer taken | `header_timeout` | cut |
 //!
 //! 1. At most `max_connections` are open; one more is answered 503 at once, without reading it, and counted.
 //! 2. A request names exactly one host. (Of two lengths hyper takes chunked and drops Content-Length, as RFC 9112 says.)

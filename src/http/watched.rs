@@ -1,5 +1,9 @@
 //! A connection's bytes, watched: idle, in a request's head, or busy with its answer; and since when.
 //!
+//! A phase starts anew whenever the system takes some of an answer: a long answer may take as long as it likes, but not
+//! stand still. What lies in the socket's send buffer counts as taken, and that takes more once about a third of it (a
+//! megabyte or so) has gone: a client has to take that much within the phase's limit.
+//!
 //! hyper's own header time-out also runs while a connection is idle, so it cannot tell a slow client from a quiet one.
 
 use std::future::poll_fn;
@@ -46,6 +50,12 @@ impl Phase {
 
     fn set(&self, state: State) {
         *self.0.lock() = (state, Instant::now());
+    }
+
+    fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+        if matches!(polled, Poll::Ready(Ok(bytes)) if *bytes > 0) {
+            self.restart();
+        }
     }
 
     fn received(&self) {
@@ -105,7 +115,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.phase.wrote(&polled);
+        polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -121,7 +133,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.phase.wrote(&polled);
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -153,6 +167,20 @@ mod tests {
         let start = Instant::now();
         phase.expired(limits).await;
         assert!(start.elapsed() >= Duration::from_millis(400));
+    }
+
+    #[tokio::test]
+    async fn a_connection_stays_as_long_as_its_client_takes_the_answer() {
+        let (mut watched, phase) = Watched::new(Vec::new());
+        let start = Instant::now();
+        let taking = async {
+            for _ in 0..3 {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                poll_fn(|context| Pin::new(&mut watched).poll_write(context, b"x")).await.unwrap();
+            }
+        };
+        tokio::join!(taking, phase.expired(limits));
+        assert!(start.elapsed() >= Duration::from_millis(1_000), "{:?}", start.elapsed());
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ pub enum JournalError {
     WrongStore { file: String, expected: StoreId, found: StoreId },
     /// A newer meterd wrote it: refuse to start.
     #[error("{file} has format version {version}, which is newer than this program's")]
-    NewerFormat { file: String, version: u16 },
+    OtherFormat { file: String, version: u16 },
     /// There is no segment: create the journal, unless a store says that there should be one.
     #[error("there is no journal in {}/", super::DIRECTORY)]
     NoJournal,

@@ -168,7 +168,7 @@ fn find_segments(disk: &dyn Disk, store_id: Option<StoreId>, open: Open<'_>) -> 
             Ok(decoded) => decoded,
             Err(SegmentHeaderError::Corrupt(reason)) => return Err(corrupt(reason)),
             Err(SegmentHeaderError::Newer(version)) => {
-                return Err(JournalError::NewerFormat { file: display, version });
+                return Err(JournalError::OtherFormat { file: display, version });
             }
         };
         if header.first_seq != first_seq {

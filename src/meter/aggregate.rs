@@ -194,6 +194,21 @@ impl Aggregate {
         members.into_iter().flat_map(|members| members.iter())
     }
 
+    /// True for an exact set, whose members are rows of their own.
+    pub fn takes_members(&self) -> bool {
+        matches!(self, Aggregate::Unique(members) if !members.is_approximate())
+    }
+
+    /// How many members an exact set has; 0 for anything else.
+    pub fn exact_members(&self) -> i64 {
+        if let Aggregate::Unique(members) = self { members.exact_len().into() } else { 0 }
+    }
+
+    /// Whether an exact set would grow by this member.
+    pub fn lacks_member(&self, member: u128) -> bool {
+        matches!(self, Aggregate::Unique(members) if members.lacks(member))
+    }
+
     /// Puts back a stored member after `decode`. True if it was not there yet.
     pub fn insert_member(&mut self, member: u128) -> bool {
         if let Aggregate::Unique(members) = self { members.restore(member) } else { false }

@@ -13,10 +13,13 @@
 //! | `late` | `"adjust"`, `"reject"` |
 //! | `allow_negative`, `approximate` | boolean |
 //! | `unique_members_max` | integer |
+//! | `billing_period` | `"month"`, `"week"`, `"day"`; absent in older records: `"month"` |
+//! | `billing_time_zone` | string, or null or absent: that of `time_zone` |
 
 use serde::{Deserialize, Serialize};
 
 use crate::meter::path::Path;
+use crate::meter::period::PeriodKind;
 use crate::meter::window::{WindowLength, Windows};
 use crate::meter::zone::{UnknownZone, Zone};
 use crate::model::Duration;
@@ -59,6 +62,12 @@ pub struct Definition {
     pub unique_members_max: u32,
     /// Whether a unique window may go on as an estimate past `unique_members_max`.
     pub approximate: bool,
+    /// How long billing periods are.
+    #[serde(default)]
+    pub billing_period: PeriodKind,
+    /// Whose calendar billing periods follow. None: that of `time_zone`.
+    #[serde(default)]
+    pub billing_time_zone: Option<String>,
 }
 
 /// How the values of a window become one.
@@ -121,6 +130,8 @@ pub enum FrozenField {
     Window,
     Dimensions,
     TimeZone,
+    BillingPeriod,
+    BillingTimeZone,
 }
 
 impl FrozenField {
@@ -132,6 +143,8 @@ impl FrozenField {
             FrozenField::Window => "window",
             FrozenField::Dimensions => "dimensions",
             FrozenField::TimeZone => "time_zone",
+            FrozenField::BillingPeriod => "billing.period",
+            FrozenField::BillingTimeZone => "billing.time_zone",
         }
     }
 }
@@ -175,6 +188,7 @@ impl Definition {
             return Err(DefinitionError::UniqueMembersMax);
         }
         self.windows()?;
+        self.billing_zone()?;
         Ok(())
     }
 
@@ -183,14 +197,30 @@ impl Definition {
         Ok(Windows::new(self.window, Zone::named(&self.time_zone)?))
     }
 
+    /// The zone whose calendar billing periods follow, unless a customer has another.
+    pub fn billing_zone(&self) -> Result<Zone, UnknownZone> {
+        Zone::named(self.billing_zone_name())
+    }
+
+    fn billing_zone_name(&self) -> &str {
+        self.billing_time_zone.as_deref().unwrap_or(&self.time_zone)
+    }
+
     /// What differs in `other` that may never change under a slug; empty if `other` may replace this definition.
+    ///
+    /// Naming the zone that billing follows anyway is no difference; where neither names one, `TimeZone` says it all.
     pub fn frozen_difference(&self, other: &Definition) -> Vec<FrozenField> {
+        let neither_names = self.billing_time_zone.is_none() && other.billing_time_zone.is_none();
+        let same_billing_zone =
+            neither_names || self.billing_zone_name().eq_ignore_ascii_case(other.billing_zone_name());
         let fields = [
             (FrozenField::Aggregation, self.aggregation == other.aggregation),
             (FrozenField::Value, self.value == other.value),
             (FrozenField::Window, self.window == other.window),
             (FrozenField::Dimensions, self.dimensions == other.dimensions),
             (FrozenField::TimeZone, self.time_zone.eq_ignore_ascii_case(&other.time_zone)),
+            (FrozenField::BillingPeriod, self.billing_period == other.billing_period),
+            (FrozenField::BillingTimeZone, same_billing_zone),
         ];
         fields.into_iter().filter(|(_, same)| !same).map(|(field, _)| field).collect()
     }

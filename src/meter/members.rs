@@ -120,6 +120,11 @@ impl Members {
         set.into_iter().flatten().copied()
     }
 
+    /// Whether an exact set would grow by this member; false for an estimate.
+    pub(super) fn lacks(&self, member: u128) -> bool {
+        matches!(&self.set, Set::Exact(set) if !contains(set, member))
+    }
+
     /// Heap bytes, this struct's own (it lives in a box) included.
     pub fn heap_bytes(&self) -> usize {
         let set = match &self.set {

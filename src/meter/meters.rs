@@ -7,8 +7,10 @@
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use crate::meter::calendar::{Calendar, ResolvedSchedule};
 use crate::meter::definition::{Definition, DefinitionError, FrozenField};
 use crate::meter::window::Windows;
+use crate::meter::zone::Zone;
 use crate::model::MeterId;
 
 /// An event names the meters it feeds by a count of one byte.
@@ -23,6 +25,8 @@ pub struct Meter {
     pub definition: Definition,
     /// Its windows, ready to ask.
     pub windows: Windows,
+    /// The calendar its billing periods follow, for a customer without one.
+    pub billing_zone: Zone,
     /// No longer configured: its totals can be read, but nothing feeds it.
     pub retired: bool,
 }
@@ -54,6 +58,13 @@ pub enum MetersError {
     TooManyOfOneType(String),
 }
 
+impl Meter {
+    /// Its billing periods for a customer with this schedule.
+    pub fn calendar<'a>(&'a self, schedule: Option<&'a ResolvedSchedule>) -> Calendar<'a> {
+        Calendar { kind: self.definition.billing_period, zone: &self.billing_zone, schedule }
+    }
+}
+
 impl Meters {
     /// No meters.
     pub fn new() -> Self {
@@ -69,6 +80,7 @@ impl Meters {
     pub fn put(&mut self, id: MeterId, definition: Definition) -> Result<(), MetersError> {
         definition.validate()?;
         let windows = definition.windows().map_err(DefinitionError::from)?;
+        let billing_zone = definition.billing_zone().map_err(DefinitionError::from)?;
         match self.get(id) {
             Some(known) => check_next_version(&known.definition, &definition)?,
             None if id != self.next_id()? => return Err(MetersError::Gap { id }),
@@ -81,7 +93,7 @@ impl Meters {
         if feeders.len() >= METERS_PER_EVENT_TYPE_MAX && !feeders.contains(&id) {
             return Err(MetersError::TooManyOfOneType(definition.event_type));
         }
-        let meter = Meter { id, definition, windows, retired: false };
+        let meter = Meter { id, definition, windows, billing_zone, retired: false };
         match self.meters.get_mut(usize::from(id.0)) {
             Some(known) => {
                 *known = meter;

@@ -6,13 +6,15 @@
 //! | `path` | where in an event's data is a value? |
 //! | `meters` | which meters does an event feed? |
 //! | `zone`, `period`, `window` | which window holds an instant, in a time zone with clock changes? |
+//! | `calendar` | which billing period holds an instant, for a customer with settings of their own? |
 //! | `aggregate`, `members`, `hll` | what is a window's value after one more event? |
 //!
-//! 1. Windows of a meter tile time: they never overlap and never leave a gap.
+//! 1. Windows of a meter tile time: they never overlap and never leave a gap. So do a customer's billing periods.
 //! 2. `Aggregate::check` refuses exactly what `Aggregate::add` would refuse, and neither changes anything then.
 //! 3. An aggregate depends only on what was added, never on hash-map order.
 
 pub mod aggregate;
+pub mod calendar;
 pub mod definition;
 pub mod hll;
 pub mod members;
@@ -23,10 +25,11 @@ pub mod window;
 pub mod zone;
 
 pub use aggregate::{Added, Aggregate, DecodeError, Refusal, Value};
+pub use calendar::{BillingPeriod, Calendar, Customer, Era, ResolvedSchedule, Schedule};
 pub use definition::{Aggregation, Definition, DefinitionError, FrozenField, Late};
 pub use members::Members;
 pub use meters::{Meter, Meters, MetersError};
 pub use path::{Path, PathError};
-pub use period::{Period, PeriodError};
+pub use period::{Period, PeriodError, PeriodKind};
 pub use window::{WindowLength, WindowLengthError, Windows};
 pub use zone::{UnknownZone, Zone};

@@ -1,28 +1,48 @@
 //! Calendar stretches that people bill by: a month, an ISO week, a day, in a time zone.
 //!
-//! Text: `2026-11`, `2026-W48`, `2026-11-22`.
+//! Text, and JSON string: `2026-11`, `2026-W48`, `2026-11-22`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use jiff::ToSpan;
 use jiff::civil::{Date, ISOWeekDate, Weekday};
+use serde::{Deserialize, Serialize};
 
 use crate::meter::zone::Zone;
 use crate::model::{Timestamp, Window};
 
 /// A calendar stretch; which instants it covers depends on a zone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Period {
-    kind: Kind,
+    kind: PeriodKind,
     first: Date,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-enum Kind {
+/// How long periods are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeriodKind {
+    #[default]
     Month,
+    /// From Monday (ISO).
     Week,
     Day,
+}
+
+impl PeriodKind {
+    /// Every kind.
+    pub const ALL: [PeriodKind; 3] = [PeriodKind::Month, PeriodKind::Week, PeriodKind::Day];
+
+    /// The name in config and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PeriodKind::Month => "month",
+            PeriodKind::Week => "week",
+            PeriodKind::Day => "day",
+        }
+    }
 }
 
 /// Why a text is no period.
@@ -33,14 +53,23 @@ pub enum PeriodError {
 }
 
 impl Period {
+    /// The period of this kind that a date belongs to.
+    pub(crate) fn of(kind: PeriodKind, date: Date) -> Self {
+        match kind {
+            PeriodKind::Month => Self::month_of(date),
+            PeriodKind::Week => Self::week_of(date),
+            PeriodKind::Day => Self { kind, first: date },
+        }
+    }
+
     pub(crate) fn month_of(date: Date) -> Self {
-        Self { kind: Kind::Month, first: date.first_of_month() }
+        Self { kind: PeriodKind::Month, first: date.first_of_month() }
     }
 
     /// The week from Monday.
     pub(crate) fn week_of(date: Date) -> Self {
         let days = i32::from(date.weekday().to_monday_zero_offset());
-        Self { kind: Kind::Week, first: date.saturating_sub(days.days()) }
+        Self { kind: PeriodKind::Week, first: date.saturating_sub(days.days()) }
     }
 
     /// The calendar month that `at` belongs to in `zone`.
@@ -55,7 +84,17 @@ impl Period {
 
     /// The local day that `at` belongs to in `zone`.
     pub fn day_containing(at: Timestamp, zone: &Zone) -> Self {
-        Self { kind: Kind::Day, first: zone.day(at).0 }
+        Self { kind: PeriodKind::Day, first: zone.day(at).0 }
+    }
+
+    /// Whether it is a month, a week or a day.
+    pub fn kind(&self) -> PeriodKind {
+        self.kind
+    }
+
+    /// Its first date: the 1st, a Monday, or the day itself.
+    pub(crate) fn first(&self) -> Date {
+        self.first
     }
 
     /// From its first instant to that of the next period.
@@ -69,18 +108,19 @@ impl Period {
         self.moved(1)
     }
 
-    /// The period before this one.
+    /// The period before this one; None before year 1.
     pub fn previous(&self) -> Option<Self> {
         self.moved(-1)
     }
 
     fn moved(&self, by: i32) -> Option<Self> {
         let span = match self.kind {
-            Kind::Month => by.months(),
-            Kind::Week => by.weeks(),
-            Kind::Day => by.days(),
+            PeriodKind::Month => by.months(),
+            PeriodKind::Week => by.weeks(),
+            PeriodKind::Day => by.days(),
         };
-        Some(Self { kind: self.kind, first: self.first.checked_add(span).ok()? })
+        let first = self.first.checked_add(span).ok().filter(|first| first.year() > 0)?;
+        Some(Self { kind: self.kind, first })
     }
 }
 
@@ -89,6 +129,20 @@ impl FromStr for Period {
 
     fn from_str(text: &str) -> Result<Self, PeriodError> {
         parse(text).ok_or(PeriodError::Syntax)
+    }
+}
+
+impl TryFrom<String> for Period {
+    type Error = PeriodError;
+
+    fn try_from(text: String) -> Result<Self, PeriodError> {
+        text.parse()
+    }
+}
+
+impl From<Period> for String {
+    fn from(period: Period) -> Self {
+        period.to_string()
     }
 }
 
@@ -104,15 +158,15 @@ fn parse(text: &str) -> Option<Period> {
         (Some(week), None) => {
             let week = i8::try_from(number(week, 2)?).ok()?;
             let monday = ISOWeekDate::new(year, week, Weekday::Monday).ok()?;
-            Some(Period { kind: Kind::Week, first: monday.date() })
+            Some(Period { kind: PeriodKind::Week, first: monday.date() })
         }
         (None, None) => {
             let first = Date::new(year, i8::try_from(number(second, 2)?).ok()?, 1).ok()?;
-            Some(Period { kind: Kind::Month, first })
+            Some(Period { kind: PeriodKind::Month, first })
         }
         (None, Some(day)) => {
             let (month, day) = (i8::try_from(number(second, 2)?).ok()?, i8::try_from(number(day, 2)?).ok()?);
-            Some(Period { kind: Kind::Day, first: Date::new(year, month, day).ok()? })
+            Some(Period { kind: PeriodKind::Day, first: Date::new(year, month, day).ok()? })
         }
         (Some(_), Some(_)) => None,
     }
@@ -128,12 +182,12 @@ impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let first = self.first;
         match self.kind {
-            Kind::Month => write!(f, "{:04}-{:02}", first.year(), first.month()),
-            Kind::Week => {
+            PeriodKind::Month => write!(f, "{:04}-{:02}", first.year(), first.month()),
+            PeriodKind::Week => {
                 let week = first.iso_week_date();
                 write!(f, "{:04}-W{:02}", week.year(), week.week())
             }
-            Kind::Day => write!(f, "{:04}-{:02}-{:02}", first.year(), first.month(), first.day()),
+            PeriodKind::Day => write!(f, "{:04}-{:02}-{:02}", first.year(), first.month(), first.day()),
         }
     }
 }

@@ -36,13 +36,14 @@ pub enum Code {
     InvalidTimestamp,
     TooLate,
     TooEarly,
+    LateRejected,
     CounterLimit,
     UniqueLimit,
     IdConflict,
 }
 
 impl Code {
-    pub const ALL: [Code; 11] = [
+    pub const ALL: [Code; 12] = [
         Code::MissingField,
         Code::InvalidField,
         Code::UnknownMeter,
@@ -51,6 +52,7 @@ impl Code {
         Code::InvalidTimestamp,
         Code::TooLate,
         Code::TooEarly,
+        Code::LateRejected,
         Code::CounterLimit,
         Code::UniqueLimit,
         Code::IdConflict,
@@ -66,6 +68,7 @@ impl Code {
             Code::InvalidTimestamp => "invalid_timestamp",
             Code::TooLate => "too_late",
             Code::TooEarly => "too_early",
+            Code::LateRejected => "late_rejected",
             Code::CounterLimit => "counter_limit",
             Code::UniqueLimit => "unique_limit",
             Code::IdConflict => "id_conflict",

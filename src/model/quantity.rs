@@ -58,6 +58,11 @@ impl Quantity {
         self.0.checked_sub(other.0).map(Self)
     }
 
+    /// `self - other`, kept within the range of the type: for differences that are shown.
+    pub fn saturating_sub(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0))
+    }
+
     /// `self / count`, rounded half to even at the 12th fractional digit.
     #[must_use]
     pub fn divided_by(self, count: u64) -> Option<Self> {

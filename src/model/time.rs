@@ -113,6 +113,11 @@ impl Duration {
     pub fn saturating_add(self, other: Duration) -> Duration {
         Self(self.0.saturating_add(other.0))
     }
+
+    /// `self - other`, or nothing if that is longer.
+    pub fn saturating_sub(self, other: Duration) -> Duration {
+        Self(self.0.saturating_sub(other.0).max(0))
+    }
 }
 
 /// A stretch of time, `start` inclusive, `end` exclusive.

@@ -13,7 +13,7 @@ use super::StoreError;
 use crate::model::{EventKey, Fingerprint, IdEntry, Seq};
 
 /// The format that this version writes, and the newest it reads.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 pub const META_FORMAT_VERSION: &[u8] = b"format_version";
 pub const META_POSITION: &[u8] = b"position";
 

@@ -12,9 +12,11 @@ pub enum StoreError {
     /// There is no store to read (read-only opens never create one).
     #[error("there is no store at {path}")]
     Missing { path: PathBuf },
-    /// A newer meterd wrote this store. Run that version, or rebuild the store from the journal.
-    #[error("the store has format {found}, this version reads formats up to {supported}")]
-    NewerFormat { found: u32, supported: u32 },
+    /// Another meterd wrote this store. Run that version, or rebuild the store from the journal.
+    #[error(
+        "the store has format {found}, this version reads {supported}; a store that is removed is made again from the journal"
+    )]
+    OtherFormat { found: u32, supported: u32 },
     /// Bytes on disk are not what was written. Remove the store; it can be rebuilt from the journal.
     #[error("the store is corrupt: {detail}")]
     Corrupt { detail: String },

@@ -47,11 +47,13 @@ fn definition(slug: &str, event_type: &str, aggregation: Aggregation, value: Opt
         dimensions: vec![("model".to_owned(), "$.model".parse().expect("a path"))],
         window: "1h".parse().expect("a length"),
         time_zone: "UTC".to_owned(),
-        grace: Duration::from_secs(3_600),
+        grace: Duration::from_secs(100 * 365 * 86_400), // nothing becomes final
         late: Late::Adjust,
         allow_negative: false,
         unique_members_max: 100,
         approximate: false,
+        billing_period: Default::default(),
+        billing_time_zone: None,
     }
 }
 

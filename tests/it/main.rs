@@ -1,5 +1,7 @@
 //! Integration tests: one binary, one module per subject.
 
+mod billing;
+mod clock;
 mod config;
 mod crash;
 mod directory;
@@ -9,8 +11,10 @@ mod http_daemon;
 mod http_ingest;
 mod http_query;
 mod ids;
+mod oracle;
 mod power;
 mod reads;
 mod simulation;
 mod sync;
 mod trace;
+mod windows;

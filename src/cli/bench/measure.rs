@@ -8,12 +8,13 @@ use anyhow::{Context, bail};
 
 use crate::cli::bench::report::{Cpu, Measured, Preload, Sync};
 use crate::cli::client::{Client, Target};
-use crate::cli::generate::{Expected, Kind, MeterSpec, Workload};
+use crate::cli::generate::{Expected, Kind, MeterSpec, Times, Workload};
 use crate::cli::load::{Load, Mix, Report, Source, Until};
 use crate::cli::scrape::{self, Histogram};
 use crate::cli::{process, totals};
 use crate::env::{Clock, SystemClock};
 use crate::metrics;
+use crate::model::Timestamp;
 
 const PRELOAD_BATCH: u64 = 5_000;
 const PROBE_BATCH: u64 = 100;
@@ -39,6 +40,15 @@ pub struct Scenario {
     pub timeout: Duration,
     pub settle: Duration,
     pub seed: Option<u64>,
+    pub at_receipt: bool,
+    pub age: Duration,
+}
+
+impl Scenario {
+    fn times(&self, now: Timestamp) -> Times {
+        let age = crate::model::Duration::from_millis(u64::try_from(self.age.as_millis()).unwrap_or(u64::MAX));
+        if self.at_receipt { Times::AtReceipt } else { Times::Before(now.saturating_sub(age)) }
+    }
 }
 
 /// What all runs of one scenario share.
@@ -66,7 +76,7 @@ pub fn measure(scenario: &Scenario, target: &Target, pid: Option<u32>) -> anyhow
     let now = SystemClock::new().now();
     let seed = scenario.seed.unwrap_or_else(|| now.micros().unsigned_abs() ^ (u64::from(std::process::id()) << 48));
     let meters = specs(&mut client, &scenario.meters)?;
-    let workload = Workload::new(seed, meters, scenario.customers, scenario.event_bytes, now);
+    let workload = Workload::new(seed, meters, scenario.customers, scenario.event_bytes, scenario.times(now));
     let before = totals::fetch_all(&mut client, &workload)?;
     let (next, answered, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let bench = Bench { scenario, target, workload, seed, next, answered, stop };

@@ -7,7 +7,8 @@ fn workload(event_bytes: usize) -> Workload {
         MeterSpec { slug: "bench_1".into(), kind: Kind::Sum, dimensions: vec![] },
         MeterSpec { slug: "calls".into(), kind: Kind::Count, dimensions: vec!["model".into()] },
     ];
-    Workload::new(7, meters, 100, event_bytes, Timestamp::parse_rfc3339("2026-11-22T16:31:00Z").unwrap())
+    let now = Timestamp::parse_rfc3339("2026-11-22T16:31:00Z").unwrap();
+    Workload::new(7, meters, 100, event_bytes, Times::Before(now))
 }
 
 fn text(workload: &Workload, number: u64) -> String {

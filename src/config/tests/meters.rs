@@ -1,5 +1,5 @@
 use super::*;
-use crate::meter::{Aggregation, Late};
+use crate::meter::{Aggregation, Late, PeriodKind};
 
 fn meter(keys: &str) -> String {
     format!("[[meter]]\nslug = \"m\"\n{keys}")
@@ -47,7 +47,7 @@ fn every_key_of_a_meter_is_read() {
             "slug": "users_2", "event_type": "llm.completion", "aggregation": "unique", "value": "$.user.id",
             "dimensions": {"model": "$['gen_ai.model']", "region": "$.region"}, "window": "15m",
             "time_zone": "Europe/Berlin", "grace_ms": 90_000, "late": "reject", "allow_negative": false,
-            "unique_members_max": 5, "approximate": true
+            "unique_members_max": 5, "approximate": true, "billing_period": "month", "billing_time_zone": null
         })
     );
     assert!(meters[0].dimensions.is_sorted_by_key(|(name, _)| name));
@@ -168,4 +168,73 @@ late = "reject"
     let same = "[[meter]]\nslug = \"tokens_in\"\nvalue = \"$['t']\"\ndimensions.model = \"$.m\"\n";
     let same = Source::new("meterd.toml", &format!("{same}window = \"60m\"\ntime_zone = \"utc\"\ngrace = \"2h\""));
     assert_eq!(check_against(&Config::parse(&same).unwrap(), &recorded, &same), []);
+}
+
+#[test]
+fn billing_is_a_setting_of_every_meter_wherever_it_stands() {
+    let billing = "[billing]\nperiod = \"week\"\ntime_zone = \"Asia/Tokyo\"\n";
+    for text in [format!("{billing}{TWO}"), format!("{TWO}{billing}")] {
+        for meter in parse(&text).unwrap().meters {
+            assert_eq!(meter.billing_period, PeriodKind::Week);
+            assert_eq!((meter.time_zone.as_str(), meter.billing_time_zone.as_deref()), ("UTC", Some("Asia/Tokyo")));
+        }
+    }
+    for meter in parse(TWO).unwrap().meters {
+        assert_eq!((meter.billing_period, meter.billing_time_zone), (PeriodKind::Month, None));
+    }
+}
+
+const TWO: &str = "[[meter]]\nslug = \"a\"\n[[meter]]\nslug = \"b\"\n";
+
+#[test]
+fn how_recorded_meters_are_billed_cannot_be_changed() {
+    let (none, both) = ("", "[billing]\nperiod = \"day\"\ntime_zone = \"Asia/Tokyo\"\n");
+    let period = "meters keep their billing period: a and 1 more were made with billing.period = ";
+    let zone = "meters keep their billing time zone: a and 1 more were made with";
+    let new = "; or make new slugs, and replay to fill them";
+    for (before, after, expected) in [
+        (
+            none,
+            both,
+            vec![
+                ("2:10", format!("{period}\"month\""), format!("put period = \"month\" back under [billing]{new}")),
+                ("3:13", format!("{zone}out a billing.time_zone"), format!("leave time_zone out of [billing]{new}")),
+            ],
+        ),
+        (
+            both,
+            none,
+            vec![
+                ("2:8", format!("{period}\"day\""), format!("put period = \"day\" back under [billing]{new}")),
+                (
+                    "2:8",
+                    format!("{zone} billing.time_zone = \"Asia/Tokyo\""),
+                    format!("put time_zone = \"Asia/Tokyo\" back under [billing]{new}"),
+                ),
+            ],
+        ),
+        (both, "[billing]\nperiod = \"day\"\ntime_zone = \"asia/tokyo\"\n", vec![]),
+        (none, "[billing]\ntime_zone = \"utc\"\n", vec![]),
+    ] {
+        let recorded = parse(&format!("{before}{TWO}")).unwrap().meters;
+        let source = Source::new("meterd.toml", &format!("{after}{TWO}"));
+        let errors = check_against(&Config::parse(&source).unwrap(), &recorded, &source);
+        let shown = errors.into_iter().map(|error| {
+            let at = source.position(error.span.unwrap().start);
+            (format!("{}:{}", at.line, at.column), error.message, error.help.unwrap())
+        });
+        let expected = expected.into_iter().map(|(at, message, help)| (at.to_owned(), message, help));
+        assert_eq!(shown.collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "{before} then {after}");
+    }
+}
+
+#[test]
+fn one_meter_that_was_billed_otherwise_is_named() {
+    let mut recorded = parse(TWO).unwrap().meters;
+    recorded[1].billing_period = PeriodKind::Week;
+    let source = Source::new("meterd.toml", TWO);
+    let errors = check_against(&Config::parse(&source).unwrap(), &recorded, &source);
+    let rendered = Report::new(source, errors).render(false);
+    let message = "meters keep their billing period: b was made with billing.period = \"week\"";
+    assert!(rendered.starts_with(&format!("error: {message}\n --> meterd.toml:4:8\n")), "{rendered}");
 }

@@ -7,6 +7,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 use crate::engine::admission::Gate;
+use crate::engine::writer::ClockStatus;
 use crate::env::Clock;
 use crate::model::Seq;
 
@@ -25,6 +26,7 @@ pub struct Shared {
     changed: Condvar,
     compaction_bytes: AtomicU64,
     durable_watch: watch::Sender<Seq>,
+    clock_status: Mutex<Option<ClockStatus>>,
     failure: watch::Sender<Option<Failure>>,
 }
 
@@ -37,6 +39,7 @@ impl Shared {
             changed: Condvar::new(),
             compaction_bytes: AtomicU64::new(0),
             durable_watch: watch::Sender::new(durable),
+            clock_status: Mutex::new(None),
             failure: watch::Sender::new(None),
         })
     }
@@ -47,6 +50,15 @@ impl Shared {
 
     pub fn failure(&self) -> watch::Receiver<Option<Failure>> {
         self.failure.subscribe()
+    }
+
+    /// What the writer last made of the clock; none before its first look.
+    pub fn clock_status(&self) -> Option<ClockStatus> {
+        *self.clock_status.lock()
+    }
+
+    pub(super) fn set_clock_status(&self, status: ClockStatus) {
+        *self.clock_status.lock() = Some(status);
     }
 
     pub(super) fn set_durable(&self, seq: Seq) {

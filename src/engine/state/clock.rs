@@ -1,6 +1,7 @@
 //! Time as the log knows it: effective time, and the horizon below which ids are forgotten.
 //!
-//! 1. Effective time is the greatest time that a record carried. It never goes back, whatever the wall clock does.
+//! 1. Effective time is the greatest time that a Tick carried. It never goes back, whatever the wall clock does, but for an
+//!    operator's ClockReset, which is a record too.
 //! 2. About once a minute a mark notes which seq came first after it; an id is forgotten by raising the horizon to a mark.
 //! 3. The horizon moves only by a Tick record, so that live, at recovery and in `verify` the same ids are known.
 //! 4. An event that may be one of the forgotten ones is never taken: no accepted event below the horizon has a timestamp
@@ -92,6 +93,19 @@ impl LogClock {
         })
     }
 
+    /// An operator says that it is `time` at `seq`, which may be earlier than what was believed. Ids that were accepted at
+    /// a later time by the clock that was wrong count as accepted now.
+    pub fn reset(&mut self, time: Timestamp, seq: Seq) -> Vec<MarkChange> {
+        self.effective = Some(time);
+        let past = self.marks.partition_point(|mark| mark.time < time);
+        let mut changes: Vec<MarkChange> =
+            self.marks.drain(past..).map(|mark| MarkChange::Dropped(mark.time)).collect();
+        let mark = Mark { time, seq, newest_event: self.newest_event };
+        self.marks.push_back(mark);
+        changes.push(MarkChange::Added(mark));
+        changes
+    }
+
     /// The horizon that `retention` asks for at effective time `now`, if it is higher than the present one.
     pub fn horizon_due(&self, now: Timestamp, retention: Duration) -> Option<Seq> {
         let forgotten = now.saturating_sub(retention);
@@ -125,6 +139,19 @@ mod tests {
         clock.advance(at(100), Seq(1));
         clock.advance(at(40), Seq(2));
         assert_eq!(clock.effective(), at(100));
+    }
+
+    #[test]
+    fn a_reset_goes_back_and_ids_are_kept_from_then_on() {
+        let mut clock = LogClock::default();
+        for (time, seq) in [(0, 1), (60, 2), (1_000_000, 9)] {
+            clock.advance(at(time), Seq(seq));
+        }
+        let changes = clock.reset(at(100), Seq(20));
+        let mark = Mark { time: at(100), seq: Seq(20), newest_event: None };
+        assert_eq!(changes, [MarkChange::Dropped(at(1_000_000)), MarkChange::Added(mark)]);
+        assert_eq!(clock.effective(), at(100));
+        assert_eq!(clock.horizon_due(at(400), Duration::from_secs(300)), Some(Seq(20)));
     }
 
     #[test]

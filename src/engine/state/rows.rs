@@ -7,21 +7,27 @@
 //! | meta `clock` | effective time, newest event, newest forgotten event: i64 each, i64::MIN for none; horizon u64 |
 //! | meta `mark/` + time (i64 BE, sign flipped) | seq u64: ids below it were accepted before that time; newest event of those, i64 |
 //! | meta `meter/` + number u16 BE | the definition as JSON |
+//! | meta `closed/` + number u16 BE | i64: the latest end of any window or period of this meter that was closed |
 //! | meta `tenant/` + name | accepted, duplicate, conflict, rejected, capped: u64 each |
-//! | counters, series name + window start | see `epoch` |
-//! | members, counter key + member u128 BE | empty |
+//! | meta `customer/` + tenant, customer (each: length u16 BE, text) | settings as JSON |
+//! | meta `period/` + number u32 BE | tenant, name (each: length u16, text); start i64; end i64; counters not final u64; last change u64 |
+//! | all other tables | see `codec` |
 //!
-//! Values are little-endian.
+//! Values are little-endian. Loading reads what is not final: open counters, and the period counters of periods that have
+//! open ones. What is final stays in the store until it is asked for.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use crate::engine::hash::TableHasher;
 use crate::engine::key;
-use crate::engine::record::{self, Record, Tally};
+use crate::engine::record::bytes::{Cursor, put_text, put_window};
+use crate::engine::record::{self, ClosedKind, Record, Tally};
 use crate::engine::state::clock::{ClockRow, LogClock, Mark, MarkChange};
-use crate::engine::state::epoch::decode_counter;
-use crate::engine::state::{State, TenantTotals};
-use crate::model::{Seq, Timestamp};
+use crate::engine::state::codec::{decode_counter, decode_period, period_prefix};
+use crate::engine::state::{PeriodId, PeriodInfo, State, TenantTotals};
+use crate::meter::BillingPeriod;
+use crate::model::{MeterId, Seq, Timestamp};
 use crate::store::{META_STORE_ID, Rows, Store, StoreError, Table};
 
 const GENESIS: &[u8] = b"genesis";
@@ -29,7 +35,9 @@ const CLOCK: &[u8] = b"clock";
 const MARK: &[u8] = b"mark/";
 const METER: &[u8] = b"meter/";
 const TENANT: &[u8] = b"tenant/";
-const MEMBER_BYTES: usize = 16;
+const CLOSED: &[u8] = b"closed/";
+const CUSTOMER: &[u8] = b"customer/";
+const PERIOD: &[u8] = b"period/";
 
 /// A store whose rows do not make a state.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +46,8 @@ pub enum LoadError {
     Store(#[from] StoreError),
     #[error("the store's {table:?} row {key:02x?} does not decode")]
     Damaged { table: Table, key: Vec<u8> },
-    #[error("the store's unique counters should have {members_expected} members, it has {members}")]
-    Members { members_expected: u64, members: u64 },
+    #[error("the store's row {key:02x?} should have {expected} members, it has {found}")]
+    Members { key: Vec<u8>, expected: u64, found: u64 },
 }
 
 impl State {
@@ -72,27 +80,48 @@ impl State {
             let json = serde_json::to_vec(definition).expect("a definition holds only texts, numbers and lists");
             rows.put(Table::Meta, &[METER, &(number as u16).to_be_bytes()].concat(), &json);
         }
+        for (number, to) in self.closed_to.iter().enumerate() {
+            rows.put(Table::Meta, &[CLOSED, &(number as u16).to_be_bytes()].concat(), &to.micros().to_le_bytes());
+        }
         for (tenant, totals) in &self.tenants {
             rows.put(Table::Meta, &[TENANT, tenant.as_bytes()].concat(), &encode_totals(totals));
+        }
+        for name in std::mem::take(&mut self.customers_changed) {
+            let json =
+                serde_json::to_vec(&*self.customers[&name]).expect("settings hold only texts, numbers and lists");
+            rows.put(Table::Meta, &[CUSTOMER, &name].concat(), &json);
+        }
+        for id in self.periods.take_changed() {
+            rows.put(Table::Meta, &[PERIOD, &id.0.to_be_bytes()].concat(), &encode_info(self.periods.get(id)));
         }
     }
 
     /// The state as of the store's position.
-    pub fn load(store: &dyn Store, hasher: TableHasher) -> Result<Self, LoadError> {
-        let mut state = State::new(hasher);
+    pub fn load(store: &Arc<dyn Store>, hasher: TableHasher) -> Result<Self, LoadError> {
+        let mut state = State::new(hasher, store.clone());
         state.position = store.position();
-        state.load_meta(store)?;
-        let (mut members_expected, mut members) = (0, 0);
-        load_table(store, Table::Counters, &[], |key, value| {
-            members_expected += u64::from(state.load_counter(key, value)?);
+        state.load_meta(&**store)?;
+        let mut unique = Vec::new();
+        load_table(&**store, Table::Counters, &[], |key, value| {
+            if let Some(set) = state.load_counter(key, value)? {
+                unique.push((Table::Members, key.to_vec(), set));
+            }
             Some(())
         })?;
-        load_table(store, Table::Members, &[], |key, _| {
-            members += u64::from(state.load_member(key)?);
-            Some(())
-        })?;
-        state.members = members;
-        if members == members_expected { Ok(state) } else { Err(LoadError::Members { members_expected, members }) }
+        let open = state.periods.iter().filter(|(_, info)| info.open > 0);
+        let mut open: Vec<Vec<u8>> = open.map(|(_, info)| prefix(info)).collect();
+        open.sort();
+        open.dedup();
+        for prefix in open {
+            load_table(&**store, Table::Periods, &prefix, |key, value| {
+                unique.extend(state.load_period(key, value)?);
+                Some(())
+            })?;
+        }
+        for (table, key, set) in unique {
+            state.load_members(table, key, set)?;
+        }
+        Ok(state)
     }
 
     /// The definitions alone, in the order of their numbers.
@@ -135,6 +164,22 @@ impl State {
             rest.is_empty().then_some(())
         })?;
         self.clock = LogClock::restore(row, marks);
+        self.closed_to = vec![Timestamp::MIN; self.definitions.len()];
+        load_table(store, Table::Meta, CLOSED, |key, value| {
+            let number = u16::from_be_bytes(key[CLOSED.len()..].try_into().ok()?);
+            let to = i64::from_le_bytes(value.try_into().ok()?);
+            *self.closed_to.get_mut(usize::from(number))? = Timestamp::from_micros(to).ok()?;
+            Some(())
+        })?;
+        load_table(store, Table::Meta, CUSTOMER, |key, json| {
+            let settings = serde_json::from_slice(json).ok()?;
+            self.customers.insert(key[CUSTOMER.len()..].into(), Arc::new(settings));
+            Some(())
+        })?;
+        load_table(store, Table::Meta, PERIOD, |key, value| {
+            let number = u32::from_be_bytes(key[PERIOD.len()..].try_into().ok()?);
+            self.periods.restore(PeriodId(number), decode_info(value)?)
+        })?;
         load_table(store, Table::Meta, TENANT, |key, value| {
             let tenant = std::str::from_utf8(&key[TENANT.len()..]).ok()?;
             self.tenants.insert(tenant.into(), decode_totals(value)?);
@@ -142,37 +187,115 @@ impl State {
         })
     }
 
-    /// Answers with how many member rows belong to it.
-    fn load_counter(&mut self, key: &[u8], value: &[u8]) -> Option<u32> {
+    /// Answers with the place of a set whose members are still to be loaded.
+    fn load_counter(&mut self, key: &[u8], value: &[u8]) -> Option<Option<Unloaded>> {
         let (name, start) = key::split_start(key)?;
-        let hash = self.hasher.hash(name);
-        let number = match self.table.find(hash, name) {
-            Some(number) => number,
-            None => {
-                let (parts, len) = key::read_series(name)?;
-                let meter = self.definitions.iter().position(|definition| definition.slug == parts.meter)?;
-                (len == name.len()).then_some(())?;
-                self.table.insert(hash, name, crate::model::MeterId(meter as u16))
-            }
-        };
+        let number = self.load_series(name)?;
         let series = self.table.get_mut(number);
         let place = series.find(start).err()?;
         let definition = &self.definitions[usize::from(series.meter.0)];
         let (counter, members) = decode_counter(start, value, definition)?;
+        let is_set = counter.aggregate.takes_members();
+        self.closing.add(ClosedKind::Windows, series.meter, counter.window, number);
         series.counters.insert(place, counter);
-        self.open_counters += 1;
-        Some(members)
+        self.counters += 1;
+        Some(is_set.then_some(Unloaded { number, part: Part::Window(start), expected: members.into() }))
     }
 
-    /// True if it was wanted: the rows of a set that has become an estimate stay behind.
-    fn load_member(&mut self, key: &[u8]) -> Option<bool> {
-        let (counter, member) = key.split_last_chunk::<MEMBER_BYTES>()?;
-        let (name, start) = key::split_start(counter)?;
-        let number = self.table.find(self.hasher.hash(name), name)?;
+    /// Takes in a period counter that is not final.
+    fn load_period(&mut self, key: &[u8], value: &[u8]) -> Option<Vec<(Table, Vec<u8>, Unloaded)>> {
+        let (name, start) = key::split_start(key)?;
+        let name = key::without_second_text(name)?;
+        let (parts, _) = key::read_series(&name)?;
+        let meter = self.definitions.iter().position(|definition| definition.slug == parts.meter)?;
+        let mut row = decode_period(start, value, &self.definitions[meter])?;
+        if row.counter.is_final {
+            return Some(Vec::new());
+        }
+        let number = self.load_series(&name)?;
+        let period = row.counter.period;
+        self.closing.add(ClosedKind::Periods, MeterId(meter as u16), row.bounds, number);
+        let mut unloaded = Vec::new();
+        for (set, aggregate) in row.counter.base.iter_mut().flat_map(|base| base.sets()) {
+            if aggregate.takes_members() {
+                let expected = row.members[usize::from(set)].into();
+                let part = Part::Period(period, set);
+                unloaded.push((Table::PeriodMembers, [key, &[set]].concat(), Unloaded { number, part, expected }));
+            }
+        }
         let series = self.table.get_mut(number);
-        let place = series.find(start).ok()?;
-        Some(series.counters[place].aggregate.insert_member(u128::from_be_bytes(*member)))
+        series.find_period(period).is_none().then(|| series.periods.push(row.counter))?;
+        self.period_counters += 1;
+        Some(unloaded)
     }
+
+    fn load_series(&mut self, name: &[u8]) -> Option<u32> {
+        let hash = self.hasher.hash(name);
+        if let Some(number) = self.table.find(hash, name) {
+            return Some(number);
+        }
+        let (parts, len) = key::read_series(name)?;
+        let meter = self.definitions.iter().position(|definition| definition.slug == parts.meter)?;
+        (len == name.len()).then(|| self.table.insert(hash, name, MeterId(meter as u16)))
+    }
+
+    fn load_members(&mut self, table: Table, key: Vec<u8>, set: Unloaded) -> Result<(), LoadError> {
+        let Unloaded { number, part, expected } = set;
+        let damaged = |key: Vec<u8>| LoadError::Damaged { table, key };
+        let definition = &self.definitions[usize::from(self.table.get(number).meter.0)];
+        let mut loaded = crate::meter::Aggregate::new(definition);
+        let found = self.recall_members(table, &key, &mut loaded)?;
+        if found != expected {
+            return Err(LoadError::Members { key, expected, found });
+        }
+        let series = self.table.get_mut(number);
+        let aggregate = match part {
+            Part::Window(start) => series.find(start).ok().map(|place| &mut series.counters[place].aggregate),
+            Part::Period(period, wanted) => {
+                let base = series.find_period(period).and_then(|place| series.periods[place].base.as_mut());
+                base.and_then(|base| base.sets().find(|(set, _)| *set == wanted).map(|(_, aggregate)| aggregate))
+            }
+        };
+        *aggregate.ok_or_else(|| damaged(key))? = loaded;
+        self.members += found;
+        Ok(())
+    }
+}
+
+/// A set that was loaded without its members.
+struct Unloaded {
+    number: u32,
+    part: Part,
+    expected: u64,
+}
+
+enum Part {
+    Window(Timestamp),
+    Period(PeriodId, u8),
+}
+
+fn prefix(info: &PeriodInfo) -> Vec<u8> {
+    let mut prefix = Vec::new();
+    period_prefix(&mut prefix, &info.tenant, &info.period.label.to_string());
+    prefix
+}
+
+fn encode_info(info: &PeriodInfo) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_text(&mut out, &info.tenant);
+    put_text(&mut out, &info.period.label.to_string());
+    put_window(&mut out, info.period.bounds);
+    out.extend_from_slice(&info.open.to_le_bytes());
+    out.extend_from_slice(&info.changed.0.to_le_bytes());
+    out
+}
+
+fn decode_info(value: &[u8]) -> Option<PeriodInfo> {
+    let mut cursor = Cursor(value);
+    let (tenant, label) = (cursor.text()??.into(), cursor.text()??.parse().ok()?);
+    let period = BillingPeriod { label, bounds: cursor.window()? };
+    let info = PeriodInfo { tenant, period, open: cursor.u64()?, changed: Seq(cursor.u64()?) };
+    cursor.0.is_empty().then_some(info)
 }
 
 fn load_table(

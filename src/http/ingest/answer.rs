@@ -1,7 +1,7 @@
 //! The answer to an ingest request: counts, and the events that were not plainly accepted.
 //!
 //! `{"accepted","duplicate","conflict","rejected","capped","late","seq","events":[{"index","usage_event_id","outcome",
-//! "seq"?,"code"?,"detail"?}]}`; an event's `seq` is the record that holds its id, a duplicate's or conflict's the original's.
+//! "seq"?,"code"?,"detail"?,"late"?}]}`; an event's `seq` is the record that holds its id, a duplicate's or conflict's the original's.
 
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
@@ -37,6 +37,9 @@ struct EventResult<'a> {
     code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
+    /// It became an adjustment.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    late: bool,
 }
 
 /// 200 if every event counts, 207 if some were not taken.
@@ -49,9 +52,9 @@ pub fn render(answer: &Answer, tally: &Tally, ids: &Ids, body: &str, all_results
         conflict: tally.conflict,
         rejected: tally.rejected,
         capped: 0,
-        late: u64::from(answer.late),
+        late: answer.late.len() as u64,
         seq: answer.seq.0,
-        events: outcomes.map(|(index, outcome)| event_result(index, ids.get(body, index), outcome)).collect(),
+        events: outcomes.map(|(index, outcome)| event_result(answer, index, ids.get(body, index), outcome)).collect(),
     };
     let mut response = Response::new(Body::from(serde_json::to_vec(&summary).unwrap_or_default()));
     *response.status_mut() = if tally.all_taken() { StatusCode::OK } else { StatusCode::MULTI_STATUS };
@@ -59,7 +62,13 @@ pub fn render(answer: &Answer, tally: &Tally, ids: &Ids, body: &str, all_results
     response
 }
 
-fn event_result<'a>(index: usize, usage_event_id: Option<&'a str>, outcome: &'a Outcome) -> EventResult<'a> {
+fn event_result<'a>(
+    answer: &Answer,
+    index: usize,
+    usage_event_id: Option<&'a str>,
+    outcome: &'a Outcome,
+) -> EventResult<'a> {
+    let late = answer.late.binary_search(&(index as u32)).is_ok();
     let (seq, code, detail) = match outcome {
         Outcome::Accepted(seq) | Outcome::Duplicate(seq) => (Some(seq.0), None, None),
         Outcome::Conflict(seq) => {
@@ -67,7 +76,7 @@ fn event_result<'a>(index: usize, usage_event_id: Option<&'a str>, outcome: &'a 
         }
         Outcome::Rejected(code, detail) => (None, Some(*code), Some(detail.as_ref())),
     };
-    EventResult { index, usage_event_id, outcome: outcome.as_str(), seq, code: code.map(Code::as_str), detail }
+    EventResult { index, usage_event_id, outcome: outcome.as_str(), seq, code: code.map(Code::as_str), detail, late }
 }
 
 #[cfg(test)]
@@ -76,7 +85,7 @@ mod tests {
     use crate::model::Seq;
 
     async fn rendered(outcomes: Vec<Outcome>, all_results: bool) -> (u16, serde_json::Value) {
-        let answer = Answer { outcomes, seq: Seq(9), late: 1 };
+        let answer = Answer { outcomes, seq: Seq(9), late: vec![0] };
         let response = render(&answer, &Tally::of(&answer), &Ids::default(), "", all_results);
         let status = response.status().as_u16();
         assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
@@ -92,7 +101,8 @@ mod tests {
         });
         assert_eq!((status, body), (200, expected));
         let (_, body) = rendered(vec![Outcome::Accepted(Seq(9))], true).await;
-        let expected = serde_json::json!([{"index": 0, "usage_event_id": null, "outcome": "accepted", "seq": 9}]);
+        let expected =
+            serde_json::json!([{"index": 0, "usage_event_id": null, "outcome": "accepted", "seq": 9, "late": true}]);
         assert_eq!(body["events"], expected);
     }
 

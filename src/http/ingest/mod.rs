@@ -14,14 +14,14 @@
 
 mod answer;
 mod cloudevent;
-mod content;
-mod decode;
+pub mod content;
+pub mod decode;
 mod feed;
 mod fingerprint;
-mod framing;
+pub mod framing;
 mod ids;
 mod instant;
-mod json;
+pub mod json;
 mod native;
 mod reader;
 mod rejection;

@@ -3,6 +3,7 @@
 //! Bytes: version 1 · window start (µs, i64 BE) · customer · dimension count u8 · each dimension. A text is a flag byte
 //! (0 not given, 1 given), and if given its length (u16 BE) and bytes.
 
+use crate::http::hex;
 use crate::http::problem::Problem;
 use crate::http::query::fold::RowKey;
 use crate::model::Timestamp;
@@ -16,22 +17,22 @@ pub fn encode(key: &RowKey) -> String {
     put(&mut bytes, key.customer.as_deref());
     bytes.push(key.dimensions.len() as u8);
     key.dimensions.iter().for_each(|value| put(&mut bytes, value.as_deref()));
-    to_hex(&bytes)
+    hex::encode(&bytes)
 }
 
 /// Reads a cursor for rows that are split like `customer` and `dimensions` say.
 pub fn decode(text: &str, by_customer: bool, dimensions: usize) -> Result<RowKey, Problem> {
-    let key = from_hex(text).and_then(|bytes| read_key(&bytes));
+    let key = hex::decode(text).and_then(|bytes| read_key(&bytes));
     key.filter(|key| key.customer.is_some() == by_customer && key.dimensions.len() == dimensions).ok_or_else(foreign)
 }
 
 /// A list's cursor: the last entry's name.
 pub fn encode_text(text: &str) -> String {
-    to_hex(text.as_bytes())
+    hex::encode(text.as_bytes())
 }
 
 pub fn decode_text(text: &str) -> Result<String, Problem> {
-    from_hex(text).and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(foreign)
+    hex::decode(text).and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(foreign)
 }
 
 fn foreign() -> Problem {
@@ -67,20 +68,6 @@ fn take(rest: &mut &[u8]) -> Option<Option<Box<str>>> {
     let (text, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
     *rest = after;
     Some(Some(std::str::from_utf8(text).ok()?.into()))
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let nibble = |digit: u8| char::from(digit).to_digit(16).map(|value| value as u8);
-    let (pairs, odd) = text.as_bytes().as_chunks::<2>();
-    if !odd.is_empty() {
-        return None;
-    }
-    pairs.iter().map(|[high, low]| Some(nibble(*high)? << 4 | nibble(*low)?)).collect()
 }
 
 #[cfg(test)]

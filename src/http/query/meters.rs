@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Serialize;
 
-use crate::http::params::Params;
+use crate::http::params::{Params, PathName};
 use crate::http::problem::Problem;
 use crate::http::query::cursor;
 use crate::http::query::{PAGE_DEFAULT, PAGE_MAX};
@@ -38,10 +37,9 @@ pub async fn list_meters(State(app): State<Arc<App>>, mut params: Params) -> Res
 
 pub async fn get_meter(
     State(app): State<Arc<App>>,
-    slug: Result<Path<String>, PathRejection>,
+    PathName(slug): PathName,
     params: Params,
 ) -> Result<Json<Definition>, Problem> {
-    let Path(slug) = slug.map_err(|_| Problem::Path)?;
     params.finish()?;
     let meters = app.engine.meters();
     let meter = meters.by_slug(&slug).ok_or(Problem::UnknownMeter(slug))?;

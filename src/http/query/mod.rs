@@ -17,7 +17,7 @@ mod request;
 mod rows;
 mod usage;
 
-pub use meters::{get_meter, list_meters};
+pub use meters::{Page, get_meter, list_meters};
 pub use usage::{customer_usage, meter_usage};
 
 /// Entries of a page unless the client says otherwise.

@@ -8,8 +8,7 @@ use crate::http::problem::Problem;
 use crate::http::query::fold::RowKey;
 use crate::http::query::{PAGE_DEFAULT, PAGE_MAX, cursor};
 use crate::meter::{Definition, Meter, WindowLength, Windows};
-use crate::model::id::NAME_BYTES_MAX;
-use crate::model::{Timestamp, Window};
+use crate::model::{Duration, Timestamp, Window};
 
 /// What a usage query asks for.
 pub struct UsageRequest {
@@ -23,6 +22,10 @@ pub struct UsageRequest {
     pub by_dimensions: SmallVec<[usize; 4]>,
     pub limit: usize,
     pub after: Option<RowKey>,
+    /// The rows' windows are longer than the meter's.
+    pub is_coarser: bool,
+    /// The meter's.
+    pub grace: Duration,
     /// The rows' windows: the meter's or coarser.
     windows: Windows,
     last_window: Option<Window>,
@@ -31,10 +34,7 @@ pub struct UsageRequest {
 impl UsageRequest {
     pub fn read(mut params: Params, meter: &Meter) -> Result<Self, Problem> {
         let definition = &meter.definition;
-        let customer = params.take("customer")?;
-        if customer.as_ref().is_some_and(|name| name.is_empty() || name.len() > NAME_BYTES_MAX) {
-            return Err(Problem::parameter("customer", "parameter \"customer\" must have 1 to 256 bytes"));
-        }
+        let customer = params.take_customer()?;
         let (from, to) = (params.take_instant("from")?, params.take_instant("to")?);
         if let (Some(from), Some(to)) = (from, to)
             && from >= to
@@ -51,7 +51,21 @@ impl UsageRequest {
         let after = cursor.map(|text| cursor::decode(&text, by_customer, by_dimensions.len())).transpose()?;
         params.finish()?;
         let windows = Windows::new(length, meter.windows.zone().clone());
-        Ok(Self { customer, from, to, by_customer, by_dimensions, limit, after, windows, last_window: None })
+        let (is_coarser, grace) = (length != definition.window, definition.grace);
+        let last_window = None;
+        Ok(Self {
+            customer,
+            from,
+            to,
+            by_customer,
+            by_dimensions,
+            limit,
+            after,
+            is_coarser,
+            grace,
+            windows,
+            last_window,
+        })
     }
 
     /// The instants between which stored windows can start that belong to the wanted rows.

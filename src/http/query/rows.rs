@@ -3,9 +3,10 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use crate::engine::MeterTotal;
 use crate::http::query::fold::{RowKey, Total};
 use crate::meter::Definition;
-use crate::model::{Timestamp, Window};
+use crate::model::Timestamp;
 
 /// A row of a meter's usage.
 #[derive(Debug, Serialize)]
@@ -24,10 +25,11 @@ pub struct UsageRow {
     approximate: bool,
 }
 
-/// A meter's total for one customer, from the start of the period to now.
+/// A meter's total for one customer, from the start of the billing period to now.
 #[derive(Debug, Serialize)]
 pub struct PeriodRow {
     meter: String,
+    period: String,
     period_start: String,
     period_end: String,
     value: Option<String>,
@@ -78,17 +80,15 @@ impl UsageRow {
 }
 
 impl PeriodRow {
-    /// `total` is none if the customer used nothing in the period.
-    pub fn new(meter: &Definition, period: Window, total: Option<&Total>) -> Self {
-        let nothing = crate::meter::Aggregate::new(meter);
-        let (aggregate, event_count) = total.map_or((&nothing, 0), |total| (&total.aggregate, total.event_count));
+    pub fn new(meter: &Definition, total: &MeterTotal) -> Self {
         Self {
             meter: meter.slug.clone(),
-            period_start: written(period.start),
-            period_end: written(period.end),
-            value: aggregate.value(event_count).map(|value| value.to_string()),
-            event_count,
-            approximate: aggregate.is_approximate(),
+            period: total.period.clone(),
+            period_start: written(total.bounds.start),
+            period_end: written(total.bounds.end),
+            value: total.value.map(|value| value.to_string()),
+            event_count: total.event_count,
+            approximate: total.approximate,
         }
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::meter::definition::Late;
+use crate::meter::period::PeriodKind;
 use crate::meter::window::WindowLength;
 use crate::model::Duration;
 
@@ -17,6 +18,8 @@ fn definition(aggregation: Aggregation) -> Definition {
         allow_negative: true,
         unique_members_max: 100,
         approximate: false,
+        billing_period: PeriodKind::Month,
+        billing_time_zone: None,
     }
 }
 

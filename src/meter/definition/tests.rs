@@ -3,7 +3,8 @@ use super::*;
 const GOLDEN: &str = concat!(
     r#"{"slug":"tokens_in","event_type":"llm.completion","aggregation":"sum","value":"$.context_tokens","#,
     r#""dimensions":{"model":"$.model","region":"$['cloud.region']"},"window":"1h","time_zone":"Europe/Berlin","#,
-    r#""grace_ms":5400000,"late":"adjust","allow_negative":false,"unique_members_max":100000,"approximate":false}"#
+    r#""grace_ms":5400000,"late":"adjust","allow_negative":false,"unique_members_max":100000,"approximate":false,"#,
+    r#""billing_period":"week","billing_time_zone":"Asia/Tokyo"}"#
 );
 
 fn golden() -> Definition {
@@ -23,6 +24,8 @@ fn golden() -> Definition {
         allow_negative: false,
         unique_members_max: UNIQUE_MEMBERS_DEFAULT,
         approximate: false,
+        billing_period: PeriodKind::Week,
+        billing_time_zone: Some("Asia/Tokyo".to_owned()),
     }
 }
 
@@ -37,11 +40,25 @@ fn writes_and_reads_the_golden_json() {
 }
 
 #[test]
+fn a_record_from_before_there_were_billing_settings_is_billed_by_the_month_in_its_own_zone() {
+    let text = GOLDEN.replace(r#","billing_period":"week","billing_time_zone":"Asia/Tokyo""#, "");
+    let definition: Definition = serde_json::from_str(&text).unwrap();
+    assert_eq!(definition, Definition { billing_period: PeriodKind::Month, billing_time_zone: None, ..golden() });
+    let midnight = |definition: &Definition| {
+        definition.billing_zone().unwrap().first_instant(jiff::civil::date(2026, 1, 1)).to_string()
+    };
+    assert_eq!([&definition, &golden()].map(midnight), ["2025-12-31T23:00:00Z", "2025-12-31T15:00:00Z"]);
+}
+
+#[test]
 fn every_name_in_json_is_the_one_in_the_config() {
     for aggregation in Aggregation::ALL {
         assert_eq!(serde_json::to_value(aggregation).unwrap(), aggregation.as_str());
     }
     assert_eq!(serde_json::to_value(Late::Reject).unwrap(), "reject");
+    for kind in PeriodKind::ALL {
+        assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+    }
 }
 
 #[test]
@@ -52,6 +69,7 @@ fn refuses_json_with_a_field_unknown_missing_or_wrong() {
         (r#""window":"1h""#, r#""window":"7h""#),
         (r#""$.model""#, r#""model""#),
         (r#""sum""#, r#""median""#),
+        (r#""week""#, r#""year""#),
         ("5400000", "-1"),
     ] {
         let text = GOLDEN.replace(from, to);
@@ -70,6 +88,7 @@ fn frozen_fields_are_named_and_the_rest_may_change() {
         unique_members_max: 5,
         approximate: true,
         time_zone: "europe/berlin".to_owned(),
+        billing_time_zone: Some("asia/tokyo".to_owned()),
         ..golden()
     };
     assert_eq!(golden().frozen_difference(&may_change), []);
@@ -79,10 +98,28 @@ fn frozen_fields_are_named_and_the_rest_may_change() {
         window: WindowLength::Day,
         dimensions: vec![],
         time_zone: "UTC".to_owned(),
+        billing_period: PeriodKind::Day,
+        billing_time_zone: None,
         ..golden()
     };
     let names: Vec<_> = golden().frozen_difference(&all).into_iter().map(FrozenField::as_str).collect();
-    assert_eq!(names, ["aggregation", "value", "window", "dimensions", "time_zone"]);
+    assert_eq!(
+        names,
+        ["aggregation", "value", "window", "dimensions", "time_zone", "billing.period", "billing.time_zone"]
+    );
+}
+
+#[test]
+fn naming_the_zone_that_billing_follows_anyway_is_no_difference() {
+    let billed_in = |zone: Option<&str>| Definition { billing_time_zone: zone.map(str::to_owned), ..golden() };
+    let [none, same, other] = [None, Some("europe/berlin"), Some("UTC")].map(billed_in);
+    assert_eq!(none.frozen_difference(&same), []);
+    assert_eq!(same.frozen_difference(&none), []);
+    for (before, after) in [(&none, &other), (&other, &none), (&same, &other)] {
+        assert_eq!(before.frozen_difference(after), [FrozenField::BillingTimeZone]);
+    }
+    let moved = Definition { time_zone: "UTC".to_owned(), ..none.clone() };
+    assert_eq!(none.frozen_difference(&moved), [FrozenField::TimeZone]);
 }
 
 #[test]
@@ -103,6 +140,10 @@ fn validation_names_what_cannot_be_used() {
         (Definition { dimensions: dimensions(&many), ..golden() }, DefinitionError::TooManyDimensions),
         (
             Definition { time_zone: "Mars/Olympus".to_owned(), ..golden() },
+            UnknownZone("Mars/Olympus".to_owned()).into(),
+        ),
+        (
+            Definition { billing_time_zone: Some("Mars/Olympus".to_owned()), ..golden() },
             UnknownZone("Mars/Olympus".to_owned()).into(),
         ),
         (Definition { aggregation: Aggregation::Unique, value: None, ..golden() }, DefinitionError::UniqueWithoutValue),

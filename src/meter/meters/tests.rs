@@ -1,7 +1,8 @@
 use super::*;
 use crate::meter::definition::{Aggregation, Late};
+use crate::meter::period::PeriodKind;
 use crate::meter::window::WindowLength;
-use crate::model::Duration;
+use crate::model::{Duration, Timestamp};
 
 fn definition(slug: &str, event_type: &str) -> Definition {
     Definition {
@@ -17,6 +18,8 @@ fn definition(slug: &str, event_type: &str) -> Definition {
         allow_negative: false,
         unique_members_max: 10,
         approximate: false,
+        billing_period: PeriodKind::Month,
+        billing_time_zone: None,
     }
 }
 
@@ -82,4 +85,23 @@ fn a_retired_meter_can_be_found_but_is_not_fed() {
     assert!(meters.by_slug("in").unwrap().retired && !meters.by_slug("out").unwrap().retired);
     meters.retire(|_| false);
     assert_eq!(meters.by_event_type("llm").len(), 2);
+}
+
+#[test]
+fn a_meter_knows_the_calendar_it_is_billed_by() {
+    let mut meters = Meters::new();
+    let [berlin, tokyo] = ["Europe/Berlin", "Asia/Tokyo"].map(str::to_owned);
+    meters.put(MeterId(0), Definition { time_zone: berlin.clone(), ..definition("own", "a") }).unwrap();
+    let named = Definition {
+        time_zone: berlin,
+        billing_time_zone: Some(tokyo),
+        billing_period: PeriodKind::Day,
+        ..definition("named", "a")
+    };
+    meters.put(MeterId(1), named).unwrap();
+    let at = Timestamp::parse_rfc3339("2026-10-31T20:00:00Z").unwrap();
+    for (id, label, start) in [(0, "2026-10", "2026-09-30T22:00:00Z"), (1, "2026-11-01", "2026-10-31T15:00:00Z")] {
+        let period = meters.get(MeterId(id)).unwrap().calendar(None).period_at(at);
+        assert_eq!((period.label.to_string().as_str(), period.bounds.start.to_string().as_str()), (label, start));
+    }
 }

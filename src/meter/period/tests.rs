@@ -58,4 +58,16 @@ fn neighbours_touch() {
     let last: Period = "9999-12".parse().unwrap();
     assert_eq!(last.next(), None);
     assert_eq!(last.bounds(&zone).end, Timestamp::MAX);
+    for first in ["0001-01", "0001-W01", "0001-01-01"] {
+        assert_eq!(first.parse::<Period>().unwrap().previous(), None);
+    }
+}
+
+#[test]
+fn a_period_is_a_string_in_json() {
+    let november: Period = "2026-11".parse().unwrap();
+    assert_eq!(november.kind(), PeriodKind::Month);
+    assert_eq!(serde_json::to_string(&november).unwrap(), r#""2026-11""#);
+    assert_eq!(serde_json::from_str::<Period>(r#""2026-11""#).unwrap(), november);
+    assert!(serde_json::from_str::<Period>(r#""november""#).is_err());
 }

@@ -27,7 +27,7 @@ const PEEK_OPEN_FILES: i32 = 16;
 
 pub fn read_write(path: &Path, settings: &Options) -> Result<RocksStore, StoreError> {
     create_directory(path).map_err(|error| io_failed(path, &error))?;
-    refuse_newer_format(path)?;
+    refuse_other_format(path)?;
     let horizon = Arc::new(AtomicU64::new(0));
     let cache = Cache::new_lru_cache(settings.block_cache_bytes);
     let mut column_families = vec![ColumnFamilyDescriptor::new(DEDUPE, options::dedupe(&cache, &horizon))];
@@ -111,14 +111,14 @@ fn with_position(mut store: RocksStore) -> Result<RocksStore, StoreError> {
     Ok(store)
 }
 
-/// Looks before RocksDB may change anything: a newer format may have column families that this version cannot name.
+/// Looks before RocksDB may change anything: another format may have column families that this version cannot name.
 /// Any other trouble is left to the open proper, which knows whether the directory is in use.
-fn refuse_newer_format(path: &Path) -> Result<(), StoreError> {
+fn refuse_other_format(path: &Path) -> Result<(), StoreError> {
     if !path.join(CURRENT).is_file() {
         return Ok(());
     }
     match open_as_found(path, PEEK_OPEN_FILES).map_err(failed).and_then(|db| check_format(&db)) {
-        Err(newer @ StoreError::NewerFormat { .. }) => Err(newer),
+        Err(other @ StoreError::OtherFormat { .. }) => Err(other),
         Ok(()) | Err(_) => Ok(()),
     }
 }
@@ -128,8 +128,8 @@ fn check_format(db: &DB) -> Result<(), StoreError> {
     let meta = db.cf_handle(Table::Meta.name()).ok_or_else(missing)?;
     let value = db.get_pinned_cf(meta, META_FORMAT_VERSION).map_err(failed)?.ok_or_else(missing)?;
     let found = codec::decode_format_version(&value)?;
-    if found > FORMAT_VERSION {
-        return Err(StoreError::NewerFormat { found, supported: FORMAT_VERSION });
+    if found != FORMAT_VERSION {
+        return Err(StoreError::OtherFormat { found, supported: FORMAT_VERSION });
     }
     Ok(())
 }

@@ -124,7 +124,7 @@ fn a_newer_format_is_refused_even_if_it_has_column_families_nobody_knows() {
     {
         let meta = bench.rocks().table(Table::Meta);
         let mut batch = WriteBatch::default();
-        batch.put_cf(meta, codec::META_FORMAT_VERSION, codec::encode_format_version(2));
+        batch.put_cf(meta, codec::META_FORMAT_VERSION, codec::encode_format_version(3));
         bench.rocks().db.write_without_wal(batch).unwrap();
     }
     let directory = bench.directory;
@@ -132,7 +132,7 @@ fn a_newer_format_is_refused_even_if_it_has_column_families_nobody_knows() {
     let refused = || {
         for opened in [RocksStore::open(directory.path(), &options()), RocksStore::open_read_only(directory.path())] {
             let error = opened.map(|_| ()).unwrap_err();
-            assert!(matches!(error, StoreError::NewerFormat { found: 2, supported: 1 }), "{error}");
+            assert!(matches!(error, StoreError::OtherFormat { found: 3, supported: 2 }), "{error}");
         }
     };
     refused();

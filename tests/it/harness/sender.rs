@@ -14,7 +14,7 @@ use bytes::Bytes;
 use fastrand::Rng;
 use meterd::cli::client::{Client, Target};
 use meterd::cli::daemon::Daemon;
-use meterd::cli::generate::{Expected, Kind, MeterSpec, Workload};
+use meterd::cli::generate::{Expected, Kind, MeterSpec, Times, Workload};
 use meterd::cli::retry::{self, Policy};
 use meterd::cli::totals::{self, ByCustomer};
 use meterd::env::{Clock, SystemClock};
@@ -88,7 +88,7 @@ impl Sender {
             meter("requests", Kind::Count, &[]),
             meter("bytes", Kind::Sum, &[]),
         ];
-        let workload = Workload::new(seed, meters, CUSTOMERS, 0, SystemClock::new().now());
+        let workload = Workload::new(seed, meters, CUSTOMERS, 0, Times::Before(SystemClock::new().now()));
         let log = Log {
             seqs: Vec::new(),
             answered: Expected::new(&workload),

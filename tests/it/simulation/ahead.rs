@@ -10,8 +10,9 @@ use meterd::model::{Duration, Timestamp};
 use meterd::store::MemStore;
 
 use super::model::{Sent, WIDE};
-use super::node::Node;
+use super::node::{Node, Setup};
 
+const SETUP: Setup = Setup { policy: WIDE, epoch_ids: 4, close_slice: 10 };
 const SEGMENT: &str = "journal/00000000000000000001.log";
 
 fn event(id: u64) -> Sent {
@@ -23,7 +24,7 @@ fn damage_below_an_indexed_id_is_refused_and_nothing_is_cut() {
     let clock = Arc::new(ManualClock::new(Timestamp::parse_rfc3339("2026-11-01T12:00:00Z").unwrap()));
     let disk = SimDisk::new(1);
     let store = Arc::new(MemStore::with_bulk_ids_min(2));
-    let mut node = Node::open(&disk, store.clone(), &clock, WIDE, 4).unwrap();
+    let mut node = Node::open(&disk, store.clone(), &clock, SETUP).unwrap();
     let batch = node.batch(&[event(1), event(2), event(3)], Timestamp::parse_rfc3339("2026-11-01T12:00:00Z").unwrap());
     node.running.writer.take(batch, 1).unwrap();
     assert!(node.append().unwrap());
@@ -39,7 +40,7 @@ fn damage_below_an_indexed_id_is_refused_and_nothing_is_cut() {
     assert!(disk.flip_bit(path, last * 8));
     let damaged = disk.contents(path).unwrap();
     let refused =
-        Node::open(&disk, Arc::new(store.crash()), &clock, WIDE, 4).err().expect("acknowledged events are damaged");
+        Node::open(&disk, Arc::new(store.crash()), &clock, SETUP).err().expect("acknowledged events are damaged");
     assert!(matches!(refused, OpenError::Journal(JournalError::Corrupt { .. })), "{refused}");
     assert_eq!(disk.contents(path).unwrap(), damaged, "what a repair may still read is left alone");
 }

@@ -1,15 +1,17 @@
 //! The engine against a plain model, under random operations and crashes on a simulated disk.
 //!
 //! A schedule is a seed: it draws operations (events old and new, duplicates, conflicts, late and early times, slow requests,
-//! clock steps, commits, persists, failing syncs, power cuts, reopens) and compares every answer, every reopened state
+//! clock steps, closing windows, anchors, commits, persists, failing syncs, power cuts, reopens) and compares every answer, every reopened state
 //! and, at the end, the store with the model.
 //!
 //! A failing seed prints itself; `METERD_SIM_SEED=<seed>` replays that one alone, `METERD_SIM_SCHEDULES=<n>` runs more.
 
 mod ahead;
+mod clock;
 mod model;
 mod node;
 mod schedule;
+mod seen;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -79,6 +81,21 @@ fn a_counter_without_its_dedupe_entry_is_noticed() {
 #[test]
 fn a_store_ahead_of_the_journal_is_noticed() {
     is_noticed(Sabotage::StoreAheadOfJournal);
+}
+
+#[test]
+fn final_windows_that_the_store_does_not_get_are_noticed() {
+    is_noticed(Sabotage::WindowsNotStored);
+}
+
+#[test]
+fn billing_periods_that_the_store_does_not_get_are_noticed() {
+    is_noticed(Sabotage::PeriodsNotStored);
+}
+
+#[test]
+fn adjustments_that_the_store_does_not_get_are_noticed() {
+    is_noticed(Sabotage::AdjustmentsNotStored);
 }
 
 #[test]

@@ -5,16 +5,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meterd::engine::{
-    self, Batch, CommitJob, Entropy, Group, NewEvent, NewFeed, OpenError, Options, Parts, Running, View, WindowQuery,
-    recovery,
+    self, AdjustmentsQuery, Batch, ClockOptions, CommitJob, CustomerSettings, Entropy, Group, NewEvent, NewFeed,
+    OpenError, Operation, Options, Parts, PeriodChoice, Running, TotalsQuery, View, WindowQuery, WindowState, recovery,
 };
 use meterd::env::{ManualClock, SimDisk};
 use meterd::journal::{self, Compression, JournalError};
 use meterd::meter::{Aggregation, Definition, Late, Value};
 use meterd::model::{Duration, Fingerprint, Seq, TenantId, Timestamp};
-use meterd::store::{MemStore, Store};
+use meterd::store::{Commit, MemStore, Rows, Store, Table};
 
-use super::model::{ACCEPT_FUTURE_MICROS, CounterName, CounterValue, METERS, Policy, Sent};
+use super::clock::{MAX_STEP_MICROS, SETTLE_MICROS, Seen};
+use super::model::{
+    ACCEPT_FUTURE_MICROS, Adjusted, CounterName, METERS, PeriodName, PeriodValue, Policy, REJECTS_LATE, Sent,
+    WindowValue,
+};
 
 /// Identifies a request of the schedule.
 pub type Request = u64;
@@ -30,18 +34,30 @@ pub struct Node {
     /// The newest horizon that was committed, and with which position.
     horizon: (Seq, Seq),
     clock: Arc<ManualClock>,
+    /// Where the log ended before this run added anything.
+    pub log_end: Seq,
 }
 
 fn micros(micros: i64) -> Duration {
     Duration::from_micros(micros.unsigned_abs())
 }
 
-fn options(policy: Policy, epoch_ids: usize) -> Options {
+/// How an engine is opened.
+#[derive(Clone, Copy)]
+pub struct Setup {
+    pub policy: Policy,
+    pub epoch_ids: usize,
+    pub close_slice: usize,
+}
+
+fn options(Setup { policy, epoch_ids, close_slice }: Setup) -> Options {
     Options {
         accept_past: micros(policy.accept_past_micros),
         accept_future: micros(ACCEPT_FUTURE_MICROS),
         dedupe_retention: micros(policy.retention_micros),
         epoch_ids,
+        close_slice,
+        clock: ClockOptions { max_step: micros(MAX_STEP_MICROS), settle: micros(SETTLE_MICROS) },
         commit_interval: Duration::from_millis(10),
         ..Options::default()
     }
@@ -55,7 +71,7 @@ pub fn tenant() -> TenantId {
     TenantId::new("default")
 }
 
-fn definition(slug: &str) -> Definition {
+fn definition(slug: &str, policy: Policy) -> Definition {
     let aggregation = Aggregation::ALL.into_iter().find(|aggregation| aggregation.as_str() == slug);
     Definition {
         slug: slug.to_owned(),
@@ -65,11 +81,13 @@ fn definition(slug: &str) -> Definition {
         dimensions: vec![("model".to_owned(), "$.model".parse().expect("a path"))],
         window: "1h".parse().expect("a length"),
         time_zone: "UTC".to_owned(),
-        grace: Duration::ZERO,
-        late: Late::Adjust,
+        grace: micros(policy.grace_micros),
+        late: if slug == METERS[REJECTS_LATE] { Late::Reject } else { Late::Adjust },
         allow_negative: false,
         unique_members_max: 1_000,
         approximate: false,
+        billing_period: Default::default(),
+        billing_time_zone: None,
     }
 }
 
@@ -78,21 +96,22 @@ impl Node {
         disk: &SimDisk,
         store: Arc<MemStore>,
         clock: &Arc<ManualClock>,
-        policy: Policy,
-        epoch_ids: usize,
+        setup: Setup,
     ) -> Result<Self, OpenError> {
-        let options = options(policy, epoch_ids);
+        let options = options(setup);
         let parts = Parts {
             lock: engine::lock(disk)?,
             disk: Arc::new(disk.clone()),
             clock: clock.clone(),
             store: store.clone(),
         };
-        let definitions: Vec<Definition> = METERS.iter().map(|slug| definition(slug)).collect();
+        let definitions: Vec<Definition> = METERS.iter().map(|slug| definition(slug, setup.policy)).collect();
         let entropy = Entropy { store_id: 7, dedupe_key: [9; 16] };
-        let running = recovery::open(&parts, &options, journal_options(), &definitions, entropy)?.run(&options);
+        let opened = recovery::open(&parts, &options, journal_options(), &definitions, entropy)?;
+        let log_end = Seq(opened.report.store.0 + opened.report.replayed_records);
+        let running = opened.run(&options);
         let (_, durable) = tokio::sync::watch::channel(Seq::ZERO);
-        let view = View::new(running.writer.state().clone(), durable);
+        let view = View::new(running.writer.state().clone(), running.batches.clone(), durable);
         Ok(Self {
             running,
             store,
@@ -101,6 +120,7 @@ impl Node {
             job: None,
             horizon: (Seq::ZERO, Seq::ZERO),
             clock: clock.clone(),
+            log_end,
         })
     }
 
@@ -188,20 +208,131 @@ impl Node {
         }
     }
 
-    /// Every counter as a reader sees it.
-    pub fn counters(&self) -> BTreeMap<CounterName, CounterValue> {
-        let mut counters = BTreeMap::new();
-        let meters = self.running.batches.meters();
-        let query = WindowQuery { tenant: &tenant(), meter: None, customer: None, from: None, to: None };
-        self.view.windows(&query, &mut |row| {
-            let slug = &meters.get(row.meter).expect("a known meter").definition.slug;
-            let meter = METERS.iter().position(|known| known == slug).expect("a known meter");
-            let tail = |text: &str| text.rsplit('-').next().and_then(|n| n.parse().ok()).expect("a number at the end");
-            let model = row.dimensions[0].map(tail);
-            let value = row.aggregate.value(row.event_count).expect("a counter has events");
-            let name = (tail(row.customer), meter, model, row.window.start.micros());
-            assert!(counters.insert(name, (row.event_count, value)).is_none(), "one row per counter");
-        });
-        counters
+    /// Both clocks, as the writer is shown them.
+    pub fn seen(&self) -> Seen {
+        use meterd::env::Clock;
+        Seen { wall: self.clock.now().micros(), mono: self.clock.monotonic().micros() }
     }
+
+    /// Shows the writer the clocks.
+    pub fn observe(&mut self) {
+        use meterd::env::Clock;
+        self.running.writer.observe(self.clock.now(), self.clock.monotonic());
+    }
+
+    fn operate(&mut self, operation: Operation, request: Request) {
+        use meterd::env::Clock;
+        let now = (self.clock.now(), self.clock.monotonic());
+        self.running.writer.operate(operation, now, request).expect("the store in memory answers");
+    }
+
+    pub fn reset_clock(&mut self, request: Request) {
+        self.operate(Operation::ResetClock { reason: "simulated".to_owned() }, request);
+    }
+
+    pub fn put_customer(&mut self, customer: u8, anchor: Option<u8>, request: Request) {
+        let settings = CustomerSettings { anchor, ..CustomerSettings::default() };
+        let customer = format!("customer-{customer}");
+        self.operate(Operation::PutCustomer { tenant: tenant(), customer, settings }, request);
+    }
+
+    /// Every window as a reader sees it.
+    pub fn windows(&self) -> BTreeMap<CounterName, WindowValue> {
+        let mut windows = BTreeMap::new();
+        let query = WindowQuery { tenant: &tenant(), meter: None, customer: None, from: None, to: None };
+        let visited = self.view.windows(&query, &mut |row| {
+            let name =
+                (tail(row.customer), self.meter(row.meter), row.dimensions[0].map(tail), row.window.start.micros());
+            let window = WindowValue {
+                event_count: row.event_count,
+                value: row.aggregate.value(row.event_count).expect("a window has events"),
+                revision: row.revision,
+                is_final: row.state == WindowState::Finalized,
+            };
+            assert!(windows.insert(name, window).is_none(), "one row per window: {name:?}");
+        });
+        visited.expect("the store in memory answers");
+        windows
+    }
+
+    fn meter(&self, id: meterd::model::MeterId) -> usize {
+        let meters = self.running.batches.meters();
+        let slug = &meters.get(id).expect("a known meter").definition.slug;
+        METERS.iter().position(|known| known == slug).expect("a known meter")
+    }
+
+    /// Every row of the billing periods with this name as a reader sees it, page by page.
+    pub fn periods(&self, label: &str, limit: usize) -> BTreeMap<PeriodName, PeriodValue> {
+        let period = PeriodChoice::Named(label.parse().expect("a period's name"));
+        let query = TotalsQuery {
+            tenant: tenant(),
+            period,
+            at: None,
+            meter: None,
+            customer: None,
+            state: None,
+            after: None,
+            limit,
+        };
+        let (mut periods, mut after, mut last) = (BTreeMap::new(), None, Vec::new());
+        loop {
+            let page = self.view.totals(&TotalsQuery { after, ..query.clone() }).expect("the store in memory answers");
+            for row in page.rows {
+                assert!(row.key > last, "rows are in order");
+                last = row.key;
+                let model = row.dimensions[0].as_deref().map(tail);
+                let label = (row.period, row.bounds.start.micros());
+                let value = PeriodValue {
+                    event_count: row.event_count,
+                    value: row.value.expect("a period has events"),
+                    original: row.original,
+                    adjustments: row.adjustments,
+                    revision: row.revision,
+                    is_final: row.state == WindowState::Finalized,
+                };
+                let name = (tail(&row.customer), self.meter(row.meter), model, label);
+                assert!(!page.is_final || value.is_final, "a final period has final rows: {name:?}");
+                assert!(periods.insert(name, value).is_none(), "one row per period");
+            }
+            if !page.more {
+                return periods;
+            }
+            after = Some(last.clone());
+        }
+    }
+
+    /// Every adjustment as a reader sees it, page by page.
+    pub fn adjustments(&self, limit: usize) -> Vec<Adjusted> {
+        let (mut adjusted, mut since) = (Vec::new(), None);
+        loop {
+            let query = AdjustmentsQuery { tenant: tenant(), since, customer: None, meter: None, limit };
+            let page = self.view.adjustments(&query).expect("the store in memory answers");
+            for row in page.rows {
+                assert!(since.is_none_or(|since| since < (row.seq, row.feed)), "rows are in order");
+                since = Some((row.seq, row.feed));
+                let model = row.dimensions[0].as_deref().map(tail);
+                let name = (tail(&row.customer), self.meter(row.meter), model, row.window.start.micros());
+                adjusted.push((row.seq, name, row.delta.scaled(), row.revision));
+            }
+            if !page.more {
+                return adjusted;
+            }
+        }
+    }
+}
+
+fn tail(text: &str) -> u8 {
+    text.rsplit('-').next().and_then(|number| number.parse().ok()).expect("a number at the end")
+}
+
+/// A store that leaves out a table.
+pub fn drop_table(commit: &mut Commit, table: Table) {
+    let mut kept = Rows::default();
+    for row in commit.rows.iter().filter(|row| row.table != table) {
+        match row.value {
+            Some(value) => kept.put(row.table, row.key, value),
+            None => kept.delete(row.table, row.key),
+        }
+    }
+    commit.rows = kept;
 }

@@ -1,78 +1,23 @@
 //! A schedule: operations drawn from a seed, and the checks after each.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use fastrand::Rng;
 use meterd::engine::{self, Answer, Batch};
 use meterd::env::{Clock, Disk, ManualClock, SimDisk};
 use meterd::journal::JournalError;
+use meterd::meter::{Customer, Zone};
 use meterd::model::{Code, Duration, Outcome, Seq, Timestamp};
-use meterd::store::MemStore;
+use meterd::store::{MemStore, Store, Table};
 
-use super::model::{Accepted, Expected, HOUR_MICROS, METERS, Model, NARROW, Sent, WIDE};
-use super::node::{Node, Request};
+use super::clock::Believed;
+use super::model::{Accepted, Expected, HOUR_MICROS, METERS, Model, NARROW, PeriodName, PeriodValue, Sent, WIDE};
+use super::node::{Node, Request, Setup, drop_table};
+pub use super::seen::{Sabotage, Seen};
 
-const START: &str = "2026-11-01T12:00:00Z";
-
-/// A promise that is broken on purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sabotage {
-    None,
-    AcknowledgeBeforeSync,
-    NoDirectorySync,
-    IdsWithoutCounters,
-    CountersWithoutIds,
-    StoreAheadOfJournal,
-    LyingSync,
-}
-
-/// How often things happened: a schedule that crashes nothing proves nothing.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Seen {
-    accepted: u64,
-    duplicates: u64,
-    conflicts: u64,
-    refused: u64,
-    forgotten: u64,
-    crashes: u64,
-    restarts: u64,
-    records_lost: u64,
-    failed_syncs: u64,
-    failed_writes: u64,
-    commits: u64,
-    persists: u64,
-    clock_steps_back: u64,
-    policy_changes: u64,
-}
-
-impl Seen {
-    pub fn add(&mut self, other: &Seen) {
-        self.accepted += other.accepted;
-        self.duplicates += other.duplicates;
-        self.conflicts += other.conflicts;
-        self.refused += other.refused;
-        self.forgotten += other.forgotten;
-        self.crashes += other.crashes;
-        self.restarts += other.restarts;
-        self.records_lost += other.records_lost;
-        self.failed_syncs += other.failed_syncs;
-        self.failed_writes += other.failed_writes;
-        self.commits += other.commits;
-        self.persists += other.persists;
-        self.clock_steps_back += other.clock_steps_back;
-        self.policy_changes += other.policy_changes;
-    }
-
-    pub fn assert_that_everything_happened(&self) {
-        let Seen { accepted, duplicates, conflicts, refused, forgotten, crashes, restarts, .. } = *self;
-        let Seen { records_lost, failed_syncs, failed_writes, commits, persists, .. } = *self;
-        let Seen { clock_steps_back, policy_changes, .. } = *self;
-        let counts = [accepted, duplicates, conflicts, refused, forgotten, crashes, restarts, records_lost];
-        let more = [failed_syncs, failed_writes, commits, persists, clock_steps_back, policy_changes];
-        assert!(counts.iter().chain(&more).all(|count| *count > 0), "something never happened: {self:?}");
-    }
-}
+/// Near the end of a month, so that billing periods end.
+const START: &str = "2026-11-28T12:00:00Z";
 
 struct World {
     rng: Rng,
@@ -81,8 +26,11 @@ struct World {
     clock: Arc<ManualClock>,
     node: Node,
     model: Model,
+    believed: Believed,
+    /// The greatest time that was believed.
+    latest: i64,
     next_request: Request,
-    epoch_ids: usize,
+    setup: Setup,
     /// Parsed and looked up, not yet at the writer: slow clients and slow threads.
     parsed: VecDeque<(Request, Vec<Sent>, Timestamp, Batch)>,
     /// Decided, not yet answered: what the model makes of them, for when the answer comes.
@@ -98,9 +46,10 @@ pub fn run_schedule(seed: u64, sabotage: Sabotage) -> Seen {
     disk.lie_on_sync_dir(sabotage == Sabotage::NoDirectorySync);
     let clock = Arc::new(ManualClock::new(Timestamp::parse_rfc3339(START).expect("a time")));
     let store = Arc::new(MemStore::with_bulk_ids_min(rng.usize(2..12)));
-    let epoch_ids = rng.usize(2..20);
     let policy = if rng.bool() { NARROW } else { WIDE };
-    let node = Node::open(&disk, store, &clock, policy, epoch_ids).expect("a new directory opens");
+    let setup = Setup { policy, epoch_ids: rng.usize(2..20), close_slice: rng.usize(1..6) };
+    let node = Node::open(&disk, store, &clock, setup).expect("a new directory opens");
+    let believed = Believed::new(node.running.writer.effective(), node.seen().mono);
     let mut world = World {
         rng,
         sabotage,
@@ -108,8 +57,10 @@ pub fn run_schedule(seed: u64, sabotage: Sabotage) -> Seen {
         clock,
         node,
         model: Model::new(policy),
+        believed,
+        latest: i64::MIN,
         next_request: 0,
-        epoch_ids,
+        setup,
         parsed: VecDeque::new(),
         decided: BTreeMap::new(),
         seen: Seen::default(),
@@ -131,13 +82,14 @@ impl World {
             55..=67 => self.sync(),
             68..=77 => self.commit(),
             78..=80 => self.persist(),
-            81..=86 => self.pass_time(),
-            87..=88 => self.step_clock(),
-            89 => self.node.running.journal.append_watermark(),
-            90 => self.node.running.journal.preparer(0).prepare(),
-            91..=93 => self.tick(),
-            94 => self.plan_failure(),
-            95..=96 => {
+            81..=84 => self.pass_time(),
+            85..=86 => self.step_clock(),
+            87 => self.operate(),
+            88 => self.node.running.journal.append_watermark(),
+            89 => self.node.running.journal.preparer(0).prepare(),
+            90..=94 => self.tick(),
+            95 => self.plan_failure(),
+            96 => {
                 self.crash();
                 Ok(())
             }
@@ -205,26 +157,38 @@ impl World {
         }
         let which = self.rng.usize(..self.parsed.len());
         let (request, events, received_at, batch) = self.parsed.remove(which).expect("within bounds");
-        let before = self.node.running.writer.effective();
+        let now = self.observe();
         self.node.running.writer.take(batch, request).expect("the store in memory answers");
         let answer = self.node.running.writer.newest_answer().expect("just decided").clone();
-        self.check_answer(&events, received_at, before, &answer);
-        assert!(self.node.running.writer.effective() >= before, "effective time went back");
+        self.check_answer(&events, received_at, now, &answer);
         self.decided.insert(request, answer.seq);
         Ok(())
     }
 
-    fn check_answer(&mut self, events: &[Sent], received_at: Timestamp, before: Timestamp, answer: &Answer) {
+    /// Shows writer and model the clocks; answers with what is believed to be the time.
+    fn observe(&mut self) -> i64 {
+        self.node.observe();
+        let effective = self.node.running.writer.effective().micros();
+        let believed = self.believed.observe(self.node.seen());
+        let paused = self.node.running.writer.clock_status(self.clock.now()).paused.is_some();
+        assert_eq!(paused, believed.is_none(), "the clock is believed when it ought to be");
+        self.seen.clock_jumps += u64::from(paused);
+        self.latest = believed.map_or(self.latest, |believed| believed.max(self.latest));
+        self.latest.max(effective)
+    }
+
+    fn check_answer(&mut self, events: &[Sent], received_at: Timestamp, now: i64, answer: &Answer) {
         assert_eq!(answer.outcomes.len(), events.len(), "one outcome per event");
-        let effective = before.max(received_at);
-        for (sent, outcome) in events.iter().zip(&answer.outcomes) {
-            let expected = self.model.expect(sent, received_at, effective);
+        let mut late_events = Vec::new();
+        for (place, (sent, outcome)) in (0..).zip(events.iter().zip(&answer.outcomes)) {
+            let expected = self.model.expect(sent, received_at, now);
             let got = match outcome {
                 Outcome::Accepted(_) => Expected::Accepted,
                 Outcome::Duplicate(seq) => Expected::Duplicate(*seq),
                 Outcome::Conflict(seq) => Expected::Conflict(*seq),
                 Outcome::Rejected(Code::TooLate, _) => Expected::TooLate,
                 Outcome::Rejected(Code::TooEarly, _) => Expected::TooEarly,
+                Outcome::Rejected(Code::LateRejected, _) => Expected::LateRejected,
                 Outcome::Rejected(code, detail) => panic!("rejected as {code:?}: {detail}"),
             };
             assert!(expected.contains(&got), "{sent:?}: {got:?}, expected one of {expected:?}");
@@ -233,13 +197,28 @@ impl World {
                 Outcome::Accepted(seq) => {
                     self.seen.accepted += 1;
                     let timestamp = sent.timestamp.unwrap_or(received_at);
-                    self.model.accept(Accepted { seq: *seq, sent: sent.clone(), timestamp, effective });
+                    let late = self.model.late_feeds(sent, received_at, now);
+                    late_events.extend((!late.is_empty()).then_some(place));
+                    let label = self.model.label(sent.customer, timestamp);
+                    let feeds = sent.meters.iter().map(|meter| (*meter, late.contains(meter), label.clone()));
+                    let feeds = feeds.collect();
+                    self.model.accept(Accepted {
+                        seq: *seq,
+                        sent: sent.clone(),
+                        timestamp,
+                        now,
+                        may_be_forgotten: false,
+                        feeds,
+                    });
                 }
+                Outcome::Rejected(Code::LateRejected, _) => self.seen.late_rejected += 1,
                 Outcome::Duplicate(_) => self.seen.duplicates += 1,
                 Outcome::Conflict(_) => self.seen.conflicts += 1,
                 Outcome::Rejected(..) => self.seen.refused += 1,
             }
         }
+        self.seen.late += late_events.len() as u64;
+        assert_eq!(answer.late, late_events, "late events are told apart");
     }
 
     fn append(&mut self) -> Result<(), JournalError> {
@@ -276,6 +255,9 @@ impl World {
         self.node.commit(|commit| match sabotage {
             Sabotage::IdsWithoutCounters => commit.rows.clear(),
             Sabotage::CountersWithoutIds => commit.ids.clear(),
+            Sabotage::WindowsNotStored => drop_table(commit, Table::Windows),
+            Sabotage::PeriodsNotStored => drop_table(commit, Table::Periods),
+            Sabotage::AdjustmentsNotStored => drop_table(commit, Table::Adjustments),
             _ => {}
         });
         Ok(())
@@ -298,7 +280,12 @@ impl World {
     }
 
     fn step_clock(&mut self) -> Result<(), JournalError> {
-        let hours = self.rng.i64(-3..2);
+        let hours = match self.rng.u32(..8) {
+            0 => 48,
+            1 => -720,
+            2 => 720,
+            _ => self.rng.i64(-3..3),
+        };
         self.seen.clock_steps_back += u64::from(hours < 0);
         let now = self.clock.now().micros() + hours * HOUR_MICROS;
         self.clock.set(Timestamp::from_micros(now).expect("in range"));
@@ -306,8 +293,80 @@ impl World {
     }
 
     fn tick(&mut self) -> Result<(), JournalError> {
-        let now = self.clock.now();
-        self.node.running.writer.tick(now);
+        let before = self.node.running.writer.effective();
+        let now = self.observe();
+        if self.rng.u32(..4) > 0 {
+            self.node.running.writer.tick();
+        }
+        self.close_due(now);
+        assert!(self.node.running.writer.effective() >= before, "effective time went back");
+        if self.rng.bool() {
+            self.node.running.writer.leave();
+        }
+        Ok(())
+    }
+
+    fn close_due(&mut self, now: i64) {
+        let before = self.node.running.writer.position();
+        self.node.running.writer.close_due();
+        if self.node.running.writer.position() > before {
+            self.note_closed(now);
+        }
+    }
+
+    /// What became final just now was open before, and its time had come.
+    fn note_closed(&mut self, now: i64) {
+        let seq = self.node.running.writer.position();
+        let grace = self.model.policy.grace_micros;
+        let (before, after) = (self.model.windows(), self.node.windows());
+        for (name, window) in after.iter().filter(|(_, window)| window.is_final) {
+            if before.get(name).is_some_and(|known| !known.is_final) {
+                assert!(name.3 + HOUR_MICROS + grace <= now, "window {name:?} was closed too early");
+                assert_eq!(window.revision, 1, "closing is the first revision");
+                self.model.closed.insert(*name, seq);
+                self.seen.closed += 1;
+            }
+        }
+        let before = self.model.periods();
+        for (name, period) in self.periods().into_iter().filter(|(_, period)| period.is_final) {
+            if before.get(&name).is_some_and(|known| !known.is_final) {
+                assert_eq!(period.revision, 1, "closing is the first revision");
+                self.model.closed_periods.insert(name, (seq, true));
+                self.seen.closed_periods += 1;
+            }
+        }
+    }
+
+    /// Every period row that a reader sees under the names that the model has.
+    fn periods(&mut self) -> BTreeMap<PeriodName, PeriodValue> {
+        let labels: BTreeSet<String> = self.model.periods().into_keys().map(|name| name.3.0).collect();
+        let limit = self.rng.usize(1..8);
+        labels.iter().flat_map(|label| self.node.periods(label, limit)).collect()
+    }
+
+    fn operate(&mut self) -> Result<(), JournalError> {
+        self.next_request += 1;
+        let request = self.next_request;
+        let now = self.observe();
+        if self.rng.u32(..3) == 0 {
+            self.seen.clock_resets += 1;
+            self.node.reset_clock(request);
+            self.believed.reset(self.node.seen());
+            self.latest = self.clock.now().micros();
+            self.model.reset_clock(now, self.clock.now().micros());
+        } else {
+            self.seen.anchors += 1;
+            let (customer, anchor) = (self.rng.u8(..3), Some(self.rng.u8(1..32)));
+            let used = self.model.accepted.iter().any(|event| event.sent.customer == customer);
+            let before = self.model.settings(customer).schedule;
+            let at = Timestamp::from_micros(now).expect("in range");
+            let schedule = before.changed(anchor, None, at, &Zone::utc(), used);
+            self.node.put_customer(customer, anchor, request);
+            let seq = self.node.running.writer.position();
+            self.model.customers.push((seq, customer, Customer { plan: None, schedule }));
+        }
+        let answer = self.node.running.writer.newest_answer().expect("just decided");
+        self.decided.insert(request, answer.seq);
         Ok(())
     }
 
@@ -355,24 +414,49 @@ impl World {
             self.seen.policy_changes += 1;
             self.model.set_policy(if self.model.policy == NARROW { WIDE } else { NARROW });
         }
-        self.node = Node::open(&self.disk, store, &self.clock, self.model.policy, self.epoch_ids)
-            .expect("a directory opens after a crash");
-        let last = self.node.running.writer.position();
+        self.setup.policy = self.model.policy;
+        self.node = Node::open(&self.disk, store, &self.clock, self.setup).expect("a directory opens after a crash");
+        self.believed = Believed::new(self.node.running.writer.effective(), self.node.seen().mono);
+        self.latest = i64::MIN;
+        let last = self.node.log_end;
         let acknowledged = self.model.acknowledged;
         assert!(last >= acknowledged, "acknowledged up to {acknowledged}, but the log ends at {last}");
         self.seen.records_lost += before.0.saturating_sub(last.0);
         self.model.forget_after(last);
         // Replayed, so a second crash must not lose it either.
-        self.model.acknowledged = self.model.acknowledged.max(last);
+        self.model.acknowledged = self.model.acknowledged.max(self.node.running.writer.position());
         self.compare();
     }
 
-    fn compare(&self) {
-        let (expected, got) = (self.model.counters(), self.node.counters());
+    fn compare(&mut self) {
+        let (expected, got) = (self.model.windows(), self.node.windows());
         for (name, value) in &expected {
-            assert_eq!(got.get(name), Some(value), "counter {name:?} of {}", METERS[name.1]);
+            assert_eq!(got.get(name), Some(value), "window {name:?} of {}", METERS[name.1]);
         }
-        assert_eq!(got.len(), expected.len(), "counters that nobody asked for: {got:?}");
+        assert_eq!(got.len(), expected.len(), "windows that nobody asked for: {got:?}");
+        let (expected, got) = (self.model.periods(), self.periods());
+        for (name, value) in &expected {
+            assert_eq!(got.get(name), Some(value), "period {name:?} of {}", METERS[name.1]);
+        }
+        assert_eq!(got.len(), expected.len(), "periods that nobody asked for: {got:?}");
+        assert_eq!(self.node.adjustments(self.rng.usize(1..8)), self.model.adjustments());
+    }
+
+    /// Days later nothing is left open: no window was skipped.
+    fn close_everything(&mut self) {
+        self.clock.advance(Duration::from_secs(300 * 86_400));
+        for _ in 0..1_000 {
+            self.clock.advance(Duration::from_secs(1));
+            let now = self.observe();
+            self.node.running.writer.tick();
+            self.close_due(now);
+            if self.node.windows().values().all(|window| window.is_final)
+                && self.periods().values().all(|period| period.is_final)
+            {
+                return;
+            }
+        }
+        panic!("windows or periods were never closed: {:?}", self.node.windows());
     }
 
     /// Lets everything come to rest, and compares the store with the journal by `verify`.
@@ -385,12 +469,20 @@ impl World {
             self.sync().expect("the disk works");
         }
         self.compare();
+        if self.rng.bool() {
+            self.close_everything();
+            self.compare();
+        }
+        while self.node.append().expect("the disk works") {
+            self.sync().expect("the disk works");
+        }
         self.clock.advance(Duration::from_secs(1));
         self.node.hand_over();
         self.commit().expect("the store works");
         self.node.persist();
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        let verified = engine::verify(&disk, &*self.node.store, &mut |_| {}).expect("the journal can be read");
+        let store: Arc<dyn Store> = self.node.store.clone();
+        let verified = engine::verify(&disk, &store, &mut |_| {}).expect("the journal can be read");
         assert_eq!(verified.difference_count, 0, "{:#?}", verified.differences);
     }
 }

@@ -68,6 +68,8 @@ fn definition(slug: &str, event_type: &str, aggregation: Aggregation, value: Opt
         allow_negative: slug == "credit",
         unique_members_max: 100,
         approximate: false,
+        billing_period: Default::default(),
+        billing_time_zone: None,
     }
 }
 

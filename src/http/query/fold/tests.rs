@@ -16,6 +16,8 @@ fn definition(aggregation: Aggregation) -> Definition {
         allow_negative: false,
         unique_members_max: 1_000,
         approximate: false,
+        billing_period: Default::default(),
+        billing_time_zone: None,
     }
 }
 

@@ -17,6 +17,8 @@ fn meter(window: &str, zone: &str) -> Meter {
         allow_negative: false,
         unique_members_max: 10,
         approximate: false,
+        billing_period: Default::default(),
+        billing_time_zone: None,
     };
     let mut meters = Meters::new();
     meters.put(MeterId(0), definition).unwrap();

@@ -1,0 +1,7 @@
+//! By question: what the fold comes to, what an epoch brings to the store, and whether leaving memory can be noticed.
+
+mod epochs;
+pub(in crate::engine) mod fixture;
+mod fold;
+mod known_errors;
+mod memory;

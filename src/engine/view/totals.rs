@@ -1,0 +1,386 @@
+//! Billing period totals, a page at a time, in order of customer, meter and dimensions.
+//!
+//! The store's rows say which series have a period, in order; series that are newer than its last epoch are merged in.
+//! Each row's numbers then come from memory where its counter is there (it is, unless it is final), else from the row.
+//!
+//! 1. A page costs its own rows, however many there are before and after: it begins at its key, and walks nothing else.
+//! 2. A row that was open in the view of the store and is gone from memory became final in between: it is read again.
+
+use super::adjustments::meter_of;
+use super::stored::load_members;
+use super::{ReadError, View, WindowState};
+use crate::engine::key;
+use crate::engine::state::{
+    Content, IN_ORIGINAL, IN_TOTAL, LoadError, PeriodCounter, RowContext, Series, State, decode_period, period_key,
+    period_prefix,
+};
+use crate::meter::{Aggregate, BillingPeriod, Period};
+use crate::model::{Duration, MeterId, Quantity, Seq, TenantId, Timestamp, Window};
+use crate::store::{Cursor, Snapshot, Table};
+
+mod finality;
+
+/// Rows that are looked up under one hold of the lock.
+const SLICE_ROWS: usize = 128;
+/// The longest period there is: one between two anchors.
+const PERIOD_MAX: Duration = Duration::from_secs(63 * 86_400);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeriodChoice {
+    Named(Period),
+    /// The period that each customer is in.
+    Current,
+    /// The one before.
+    Previous,
+}
+
+#[derive(Clone, Debug)]
+pub struct TotalsQuery {
+    pub tenant: TenantId,
+    pub period: PeriodChoice,
+    /// When "current" and "previous" are meant; none: now. The pages of one listing are to say the same.
+    pub at: Option<Timestamp>,
+    pub meter: Option<MeterId>,
+    pub customer: Option<String>,
+    pub state: Option<WindowState>,
+    /// The key of the row after which to begin.
+    pub after: Option<Vec<u8>>,
+    pub limit: usize,
+}
+
+#[derive(Debug)]
+pub struct TotalsPage {
+    pub rows: Vec<PeriodTotal>,
+    pub more: bool,
+    /// When "current" and "previous" were meant.
+    pub at: Timestamp,
+    /// Nothing may leave before this record is durable.
+    pub seq: Seq,
+    /// Effective time of that record.
+    pub as_of: Timestamp,
+    /// No row of the whole period will change but by adjustments, and none will come but by them.
+    pub is_final: bool,
+    /// Set if the period is final and the store has all of it: it changes with every change of any row of it.
+    pub version: Option<Seq>,
+    /// The period's name, if it was named.
+    pub label: Option<String>,
+}
+
+/// What one series came to in one billing period.
+#[derive(Clone, Debug)]
+pub struct PeriodTotal {
+    /// Where the row stands among all; for `TotalsQuery::after`.
+    pub key: Vec<u8>,
+    pub customer: String,
+    pub meter: MeterId,
+    pub dimensions: Vec<Option<String>>,
+    /// The billing period's name.
+    pub period: String,
+    pub bounds: Window,
+    /// With adjustments.
+    pub value: Option<Quantity>,
+    /// Without.
+    pub original: Option<Quantity>,
+    pub event_count: u64,
+    pub adjustments: u64,
+    pub revision: u32,
+    pub incarnation: u32,
+    pub state: WindowState,
+    pub hash: [u8; 32],
+    /// A final row: when it became final or was adjusted last. Any other: effective time when it was read.
+    pub as_of: Timestamp,
+    pub approximate: bool,
+}
+
+impl View {
+    /// A page of totals.
+    pub fn totals(&self, query: &TotalsQuery) -> Result<TotalsPage, ReadError> {
+        let state = self.state.read();
+        let (store, now) = (state.store().clone(), state.now());
+        let at = query.at.unwrap_or(now);
+        let labels = labels(&state, query, at);
+        let (is_final, version) = self.finality(&state, query, now);
+        let snapshot = store.snapshot();
+        let new = labels.iter().map(|label| new_keys(&state, query, *label)).collect();
+        let (as_of, mut seq) = (state.clock().effective(), state.position());
+        drop(state);
+        let mut rows = Merge::start(&*snapshot, query, &labels, new)?;
+        let (mut page, mut ended) = (Vec::new(), false);
+        while page.len() <= query.limit && !ended {
+            let mut slice = Vec::with_capacity(SLICE_ROWS);
+            while slice.len() < SLICE_ROWS && !ended {
+                match rows.next()? {
+                    Some(row) => slice.push(row),
+                    None => ended = true,
+                }
+            }
+            let state = self.state.read();
+            seq = seq.max(state.position());
+            for row in slice {
+                let total = read_row(&state, &*snapshot, row, (as_of, now))?;
+                page.extend(total.filter(|total| self.is_wanted(query, total, at)));
+            }
+        }
+        let more = page.len() > query.limit;
+        page.truncate(query.limit);
+        // What changed while the rows were read may be in them.
+        let version = version.filter(|_| self.finality(&self.state.read(), query, now).1 == version);
+        let label = match query.period {
+            PeriodChoice::Named(label) => Some(label.to_string()),
+            PeriodChoice::Current | PeriodChoice::Previous => None,
+        };
+        Ok(TotalsPage { rows: page, more, at, seq, as_of, is_final, version, label })
+    }
+
+    fn is_wanted(&self, query: &TotalsQuery, total: &PeriodTotal, at: Timestamp) -> bool {
+        let in_period = match query.period {
+            PeriodChoice::Named(_) => true,
+            PeriodChoice::Current => total.bounds.contains(at),
+            PeriodChoice::Previous => self.batches.meters().get(total.meter).is_some_and(|meter| {
+                let next = self.period_of(&query.tenant, &total.customer, meter, total.bounds.end);
+                total.bounds.end <= at && next.bounds.contains(at)
+            }),
+        };
+        in_period
+            && query.meter.is_none_or(|meter| meter == total.meter)
+            && query.state.is_none_or(|state| state == total.state)
+    }
+}
+
+/// The names under which wanted rows may stand.
+fn labels(state: &State, query: &TotalsQuery, at: Timestamp) -> Vec<Period> {
+    let may_hold = |period: &BillingPeriod| match query.period {
+        PeriodChoice::Named(label) => period.label == label,
+        PeriodChoice::Current => period.bounds.contains(at),
+        PeriodChoice::Previous => period.bounds.end <= at && at < period.bounds.end.saturating_add(PERIOD_MAX),
+    };
+    let periods = state.periods().of(query.tenant.as_str()).map(|info| info.period);
+    let mut labels: Vec<Period> = periods.filter(may_hold).map(|period| period.label).collect();
+    labels.sort();
+    labels.dedup();
+    labels
+}
+
+/// The keys of period counters that the store may not have, in order.
+fn new_keys(state: &State, query: &TotalsQuery, label: Period) -> Vec<Vec<u8>> {
+    let mut keys = Vec::new();
+    for (number, period) in state.new_periods() {
+        let info = state.periods().get(period);
+        if info.period.label != label || *info.tenant != *query.tenant.as_str() {
+            continue;
+        }
+        let mut name = Vec::with_capacity(96);
+        let series = &state.series(number).key;
+        if !series.is_empty() {
+            period_key(&mut name, series, &label.to_string(), info.period.bounds.start);
+            keys.push(name);
+        }
+    }
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+/// A row of the table of periods: its key, and its value if the store has it.
+struct Row {
+    label: Period,
+    key: Vec<u8>,
+    value: Option<Vec<u8>>,
+}
+
+/// The rows of one name, the store's and new ones.
+struct Stream<'a> {
+    label: Period,
+    prefix: Vec<u8>,
+    stored: Box<dyn Cursor + 'a>,
+    new: std::iter::Peekable<std::vec::IntoIter<Vec<u8>>>,
+}
+
+/// The streams of all names, in order of what follows the name in a key.
+struct Merge<'a>(Vec<Stream<'a>>);
+
+impl<'a> Merge<'a> {
+    fn start(
+        snapshot: &'a dyn Snapshot,
+        query: &TotalsQuery,
+        labels: &[Period],
+        new: Vec<Vec<Vec<u8>>>,
+    ) -> Result<Self, ReadError> {
+        let mut streams = Vec::with_capacity(labels.len());
+        for (label, new) in labels.iter().zip(new) {
+            let mut prefix = Vec::with_capacity(64);
+            period_prefix(&mut prefix, query.tenant.as_str(), &label.to_string());
+            let after = query.after.as_ref().and_then(|after| key::split_tenant(after));
+            let after = after.map(|(_, rest)| [&prefix[..], rest].concat());
+            if let Some(customer) = &query.customer {
+                key::put_text(&mut prefix, customer);
+            }
+            let mut stored = snapshot.cursor(Table::Periods)?;
+            stored.seek(after.as_ref().filter(|after| **after > prefix).unwrap_or(&prefix))?;
+            if after.is_some() && stored.row().map(|(key, _)| key) == after.as_deref() {
+                stored.advance()?;
+            }
+            let mut new = new;
+            new.retain(|key| key.starts_with(&prefix) && after.as_ref().is_none_or(|after| key > after));
+            streams.push(Stream { label: *label, prefix, stored, new: new.into_iter().peekable() });
+        }
+        Ok(Self(streams))
+    }
+
+    fn next(&mut self) -> Result<Option<Row>, ReadError> {
+        let only = self.0.len() == 1;
+        let place = |stream: &mut Stream<'_>| {
+            let key = stream.peek()?;
+            Some(if only { Vec::new() } else { key::without_second_text(key)? })
+        };
+        let places = self.0.iter_mut().enumerate().filter_map(|(at, stream)| Some((place(stream)?, at)));
+        let Some((_, at)) = places.min() else { return Ok(None) };
+        self.0[at].next()
+    }
+}
+
+impl Stream<'_> {
+    fn stored(&self) -> Option<(&[u8], &[u8])> {
+        self.stored.row().filter(|(key, _)| key.starts_with(&self.prefix))
+    }
+
+    fn peek(&mut self) -> Option<&[u8]> {
+        let new = self.new.peek().map(Vec::as_slice);
+        let stored = self.stored.row().map(|(key, _)| key).filter(|key| key.starts_with(&self.prefix));
+        match (new, stored) {
+            (Some(new), Some(stored)) => Some(new.min(stored)),
+            (new, stored) => new.or(stored),
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<Row>, ReadError> {
+        let stored = self.stored().map(|(key, value)| (key.to_vec(), value.to_vec()));
+        let new = self.new.peek();
+        let (take_new, take_stored) = match (new, &stored) {
+            (Some(new), Some((stored, _))) => (new <= stored, stored <= new),
+            (new, stored) => (new.is_some(), stored.is_some()),
+        };
+        let new = if take_new { self.new.next() } else { None };
+        let stored = stored.filter(|_| take_stored);
+        if take_stored {
+            self.stored.advance()?;
+        }
+        let (label, value) = (self.label, stored.as_ref().map(|(_, value)| value.clone()));
+        Ok(stored.map(|(key, _)| key).or(new).map(|key| Row { label, key, value }))
+    }
+}
+
+/// None if the row is no more: it was new, and belongs to a group that never was.
+fn read_row(
+    state: &State,
+    snapshot: &dyn Snapshot,
+    row: Row,
+    times: (Timestamp, Timestamp),
+) -> Result<Option<PeriodTotal>, ReadError> {
+    let damaged = || LoadError::Damaged { table: Table::Periods, key: row.key.clone() };
+    let key = key::without_second_text(&row.key).ok_or_else(damaged)?;
+    let (series, start) = key::split_start(&key).ok_or_else(damaged)?;
+    let (name, _) = key::read_series(series).ok_or_else(damaged)?;
+    let meter = meter_of(state, name.meter).ok_or_else(damaged)?;
+    let in_memory = state.find_series(series).and_then(|series| {
+        let is_it = |counter: &&PeriodCounter| {
+            let period = state.periods().get(counter.period).period;
+            period.label == row.label && period.bounds.start == start
+        };
+        series.periods.iter().find(is_it).map(|counter| (series, counter))
+    });
+    if let Some((series, counter)) = in_memory {
+        return show(state, &key, series, counter, times).map(Some);
+    }
+    let definition = &state.definitions()[usize::from(meter.0)];
+    let known = row.value.as_ref().and_then(|value| decode_period(start, value, definition));
+    let (value, again) = match (&row.value, known) {
+        (Some(_), None) => return Err(damaged().into()),
+        (Some(value), Some(known)) if known.counter.is_final => (Some(value.clone()), None),
+        _ => {
+            let store = state.store().snapshot();
+            (store.get(Table::Periods, &row.key)?, Some(store))
+        }
+    };
+    let Some(value) = value else { return Ok(None) };
+    let mut period = decode_period(start, &value, definition).ok_or_else(damaged)?;
+    let source = again.as_deref().unwrap_or(snapshot);
+    for (set, aggregate) in period.counter.base.iter_mut().flat_map(|base| base.sets()) {
+        debug_assert!(set == IN_TOTAL || set == IN_ORIGINAL, "there are no other sets");
+        load_members(source, Table::PeriodMembers, &[&row.key[..], &[set]].concat(), aggregate)?;
+    }
+    let series = Alone { name: series, meter };
+    let mut total = total(state, &key, series, &period.counter, &[], times)?;
+    if let Some((incarnation, hash)) = period.written.filter(|_| period.counter.is_final) {
+        (total.incarnation, total.hash) = (incarnation.0, hash);
+    }
+    Ok(Some(total))
+}
+
+/// The series a row belongs to.
+#[derive(Clone, Copy)]
+struct Alone<'a> {
+    name: &'a [u8],
+    meter: MeterId,
+}
+
+fn show(
+    state: &State,
+    key: &[u8],
+    series: &Series,
+    counter: &PeriodCounter,
+    times: (Timestamp, Timestamp),
+) -> Result<PeriodTotal, ReadError> {
+    let open = series.counters.iter().filter(|window| !window.is_final && window.period == counter.period);
+    let open: Vec<(&Aggregate, u64)> = open.map(|window| (&window.aggregate, window.event_count)).collect();
+    total(state, key, Alone { name: &series.key, meter: series.meter }, counter, &open, times)
+}
+
+/// A period counter and the open windows that belong to it, as one row.
+fn total(
+    state: &State,
+    key: &[u8],
+    series: Alone<'_>,
+    counter: &PeriodCounter,
+    open: &[(&Aggregate, u64)],
+    (as_of, now): (Timestamp, Timestamp),
+) -> Result<PeriodTotal, ReadError> {
+    let definition = &state.definitions()[usize::from(series.meter.0)];
+    let period = state.periods().get(counter.period).period;
+    let base = counter.base.as_deref();
+    let nothing = || Aggregate::new(definition);
+    let mut aggregate = base.map_or_else(nothing, |base| base.aggregate.clone());
+    let mut original = base.and_then(|base| base.original.clone());
+    let late = base.map_or(0, |base| base.late_count);
+    let mut event_count = base.map_or(0, |base| base.event_count);
+    for (window, events) in open {
+        aggregate.merge(window)?;
+        if let Some(original) = &mut original {
+            original.merge(window)?;
+        }
+        event_count += events;
+    }
+    let value = aggregate.value(event_count);
+    let (name, _) =
+        key::read_series(series.name).ok_or(LoadError::Damaged { table: Table::Periods, key: key.to_vec() })?;
+    let context = RowContext { definition, incarnation: state.incarnation() };
+    let content = Content { name: series.name, bounds: period.bounds, value, event_count, revision: counter.revision };
+    Ok(PeriodTotal {
+        key: key.to_vec(),
+        customer: name.customer.to_owned(),
+        meter: series.meter,
+        dimensions: name.dimensions.iter().map(|value| value.map(str::to_owned)).collect(),
+        period: period.label.to_string(),
+        bounds: period.bounds,
+        value,
+        original: original.map_or(value, |original| original.value(event_count - late)),
+        event_count,
+        adjustments: late,
+        revision: counter.revision,
+        incarnation: context.incarnation.0,
+        state: WindowState::of(counter.is_final, period.bounds.end, now),
+        hash: content.hash(context),
+        as_of: base.filter(|_| counter.is_final).map_or(as_of, |base| base.changed_at),
+        approximate: aggregate.is_approximate(),
+    })
+}

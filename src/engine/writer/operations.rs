@@ -1,0 +1,100 @@
+//! What operators and back offices change: each becomes a record, and is answered once that is durable.
+
+use super::{Answer, Writer, apply_own};
+use crate::engine::key;
+use crate::engine::record::{self, Record};
+use crate::engine::state::State;
+use crate::meter::{Customer, Zone};
+use crate::metrics::CLOCK_PAUSED;
+use crate::model::{Duration, TenantId, Timestamp};
+use crate::store::{StoreError, Table};
+
+/// A change that is no event.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    /// Replaces what was set for a customer.
+    PutCustomer { tenant: TenantId, customer: String, settings: CustomerSettings },
+    /// The wall clock is right, whatever was believed before.
+    ResetClock { reason: String },
+}
+
+/// What can be set for a customer; the door has checked it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CustomerSettings {
+    /// The day of the month their billing periods start on: 1 to 31. None: the first.
+    pub anchor: Option<u8>,
+    /// IANA name. None: the zone of each meter's calendar.
+    pub time_zone: Option<String>,
+    pub plan: Option<String>,
+}
+
+impl<R> Writer<R> {
+    /// Decides an operation; its answer waits in the open group.
+    pub fn operate(
+        &mut self,
+        operation: Operation,
+        (wall, monotonic): (Timestamp, Duration),
+        reply: R,
+    ) -> Result<(), StoreError> {
+        let state = self.state.clone();
+        let mut state = state.write();
+        match operation {
+            Operation::PutCustomer { tenant, customer, settings } => {
+                self.put_customer(&mut state, tenant.as_str(), &customer, settings)?;
+            }
+            Operation::ResetClock { reason } => {
+                self.clock.reset(wall, monotonic);
+                (self.latest, self.paused) = (wall, false);
+                state.set_now(wall);
+                record::put_clock_reset(&mut self.payload, wall, &reason);
+                apply_own(&mut state, &Record::ClockReset { effective: wall, reason: &reason });
+                metrics::gauge!(CLOCK_PAUSED).set(0.0);
+                tracing::warn!(%wall, reason, "the clock was reset by an operator");
+            }
+        }
+        let answer = Answer { outcomes: Vec::new(), seq: state.position(), late: Vec::new() };
+        self.answers.push((reply, answer));
+        Ok(())
+    }
+
+    fn put_customer(
+        &mut self,
+        state: &mut State,
+        tenant: &str,
+        name: &str,
+        settings: CustomerSettings,
+    ) -> Result<(), StoreError> {
+        let CustomerSettings { anchor, time_zone, plan } = settings;
+        let before = state.customer(tenant, name).map(|customer| (**customer).clone()).unwrap_or_default();
+        let now = self.believed(state);
+        let used = state.newest_series_of(tenant, name).is_some() || state.has_windows(tenant, name)?;
+        // Of the meters' calendars, the one whose month is the latest: no period that has begun is changed.
+        let meters = self.batches.meters();
+        let zones = meters.iter().map(|meter| &meter.billing_zone);
+        let utc = Zone::utc();
+        let latest = zones.max_by_key(|zone| zone.day(now).0).unwrap_or(&utc);
+        let schedule = before.schedule.changed(anchor, time_zone, now, latest, used);
+        let settings = Customer { plan, schedule };
+        record::put_customer_changed(&mut self.payload, tenant, name, &settings);
+        let changed = Record::CustomerChanged { tenant, customer: name, settings: Box::new(settings.clone()) };
+        apply_own(state, &changed);
+        let mut prefix = Vec::with_capacity(64);
+        key::put_customer(&mut prefix, tenant, name);
+        self.batches.0.calendars.set(&prefix, &settings);
+        Ok(())
+    }
+}
+
+impl State {
+    /// Whether the store has any final window of a customer.
+    fn has_windows(&self, tenant: &str, customer: &str) -> Result<bool, StoreError> {
+        let mut prefix = Vec::with_capacity(64);
+        key::put_customer(&mut prefix, tenant, customer);
+        let mut found = false;
+        self.store().scan(Table::Windows, &prefix, &mut |_, _| {
+            found = true;
+            std::ops::ControlFlow::Break(())
+        })?;
+        Ok(found)
+    }
+}
