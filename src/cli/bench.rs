@@ -6,6 +6,7 @@
 //! 3. Events are a function of a seed ([`crate::cli::generate`]): ten million old ids can be drawn from without being
 //!    remembered.
 
+mod billing;
 mod measure;
 mod report;
 mod suite;
@@ -96,7 +97,7 @@ pub struct Args {
     /// How long to let the daemon finish background work before its processor time is read again
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub settle: u64,
-    /// Start daemons on empty directories and run every scenario: ingest, small batches, many customers, storm, restart
+    /// Start daemons on empty directories and run every scenario: ingest, small batches, many customers, closing windows, storm, restart, totals
     #[arg(long, conflicts_with_all = ["storm", "probe", "pid", "url"])]
     pub suite: bool,
     /// Where the suite's daemons keep their data: the disk to measure

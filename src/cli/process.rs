@@ -17,6 +17,11 @@ pub fn peak_resident_bytes(pid: u32) -> Option<u64> {
     parse_status_kib(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmHWM:")
 }
 
+/// The memory that a process has resident now, in bytes.
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    parse_status_kib(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?, "VmRSS:")
+}
+
 /// The process that listens on a TCP port of this machine, if its open files may be seen.
 pub fn listener(port: u16) -> Option<u32> {
     let sockets = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());

@@ -58,7 +58,7 @@ pub fn meters(client: &mut Client) -> anyhow::Result<Vec<MeterInfo>> {
 /// Reads all pages of a sum or count meter.
 pub fn fetch(client: &mut Client, meter: &str) -> anyhow::Result<ByCustomer> {
     let mut totals = ByCustomer::new();
-    let path = format!("/v1/meters/{}/usage?group_by=customer&limit={PAGE_ROWS}", percent_encode(meter));
+    let path = format!("/v1/meters/{}/usage?group_by=customer&window=1mo&limit={PAGE_ROWS}", percent_encode(meter));
     let mut cursor = None::<String>;
     loop {
         let page = match &cursor {

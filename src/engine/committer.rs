@@ -218,7 +218,7 @@ impl WriterLoop {
     fn wait(&mut self) -> Result<(), Gone> {
         let closed = never();
         let requests = if self.may_take() { &self.requests } else { &closed };
-        let idle = !self.writer.is_busy();
+        let idle = !self.writer.is_busy() || self.writer.group_bytes() >= GROUP_BYTES;
         let patience = if idle { TICK.to_std() } else { StdDuration::ZERO };
         select! {
             recv(requests) -> message => self.take(message.map_err(|_| Gone)?),

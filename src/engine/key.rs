@@ -9,7 +9,7 @@
 //! 1. Lengths go first, so `a|b` + `c` can never equal `a` + `b|c`.
 //! 2. A key holds names, never process-local numbers: it means the same after every restart.
 
-use crate::model::Timestamp;
+use crate::model::{Timestamp, Window};
 
 const NOT_GIVEN: u16 = u16::MAX;
 pub const START_BYTES: usize = 8;
@@ -94,6 +94,19 @@ pub fn split_start(key: &[u8]) -> Option<(&[u8], Timestamp)> {
     let (series, start) = key.split_last_chunk::<START_BYTES>()?;
     let micros = (u64::from_be_bytes(*start) ^ (1 << 63)) as i64;
     Some((series, Timestamp::from_micros(micros).ok()?))
+}
+
+/// Appends a period's bounds.
+pub fn put_bounds(out: &mut Vec<u8>, bounds: Window) {
+    put_start(out, bounds.start);
+    put_start(out, bounds.end);
+}
+
+/// Reads a period row's key without the period's name: the series' bytes, and the period's bounds.
+pub fn split_bounds(key: &[u8]) -> Option<(&[u8], Window)> {
+    let (rest, end) = split_start(key)?;
+    let (series, start) = split_start(rest)?;
+    Some((series, Window { start, end }))
 }
 
 /// `Some(None)` is a value that was not given, `None` a key that is cut short or not UTF-8.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::engine::hash::TableHasher;
 use crate::engine::key;
 use crate::engine::record::{Events, Genesis, Record, RecordError, Tally};
-use crate::meter::{BillingPeriod, Customer, Definition};
+use crate::meter::{Customer, Definition};
 use crate::model::{EventKey, IdEntry, Incarnation, MeterId, Seq, Timestamp};
 use crate::store::{Rows, Store, StoreError};
 
@@ -75,8 +75,8 @@ pub struct State {
     members: u64,
     epoch: Epoch,
     mark_changes: Vec<MarkChange>,
-    /// The events that are being applied: when they were received, and their record's periods.
-    receipt: (Timestamp, Vec<PeriodId>),
+    /// When the events that are being applied were received.
+    received_at: Timestamp,
     /// Adjustments that the store may not have yet: record, key, row.
     adjustments: VecDeque<(Seq, Vec<u8>, AdjustmentRow)>,
     /// Where final counters are once they have left memory: the rows of this very fold, up to the store's position.
@@ -129,7 +129,7 @@ impl State {
             members: 0,
             epoch: Epoch::default(),
             mark_changes: Vec::new(),
-            receipt: (Timestamp::MIN, Vec::new()),
+            received_at: Timestamp::MIN,
             adjustments: VecDeque::new(),
             store,
             pins: Pins::default(),
@@ -256,7 +256,7 @@ impl State {
                 self.tick(genesis.created_at, Seq::ZERO, first);
             }
             Record::MeterVersion(meter, definition) => self.define(first, *meter, definition)?,
-            Record::Events(events) => return self.apply_events(first, events, accepted),
+            Record::Events(events) => return self.apply_events(events, accepted),
             Record::Tick { effective, horizon } => self.tick(*effective, *horizon, first),
             Record::Tally { tenant, tally } => self.tenant(tenant).not_taken.add(tally),
             Record::Closed(closed) => self.close(first, closed)?,
@@ -270,16 +270,9 @@ impl State {
         Ok(())
     }
 
-    /// Events at `first` begin, of a tenant, in these periods.
-    pub fn begin_events(&mut self, first: Seq, tenant: &str, received_at: Timestamp, periods: &[BillingPeriod]) {
-        let (at, numbers) = &mut self.receipt;
-        *at = received_at;
-        numbers.clear();
-        for period in periods {
-            let number = self.periods.number(tenant, period);
-            self.periods.change(number, 0, first);
-            numbers.push(number);
-        }
+    /// Events that were received at this time begin.
+    pub fn begin_events(&mut self, received_at: Timestamp) {
+        self.received_at = received_at;
     }
 
     /// So many events of a tenant were applied, up to this record.
@@ -290,11 +283,10 @@ impl State {
 
     fn apply_events(
         &mut self,
-        first: Seq,
         events: &Events<'_>,
         accepted: &mut dyn FnMut(EventKey, IdEntry),
     ) -> Result<(), FoldError> {
-        self.begin_events(first, events.tenant, events.received_at, &events.periods);
+        self.begin_events(events.received_at);
         let (mut seq, mut name) = (self.position, Vec::with_capacity(128));
         for event in events.iter() {
             let event = event?;
@@ -310,7 +302,7 @@ impl State {
                     return Err(FoldError::DoesNotFit(seq));
                 };
                 let (meter, late, window, value) = (feed.meter, feed.late, feed.window, feed.value);
-                let feed = Feed { number, meter, late, window, period, place: feed.period, value, key: &name, hash };
+                let feed = Feed { number, meter, late, window, period, value, key: &name, hash };
                 if late {
                     self.recall(&feed, events.tenant)?;
                 }
@@ -388,6 +380,11 @@ impl State {
     pub fn take_epoch(&mut self) -> Rows {
         self.epoch.take()
     }
+}
+
+/// The tenant of a series.
+fn tenant_of(name: &[u8]) -> &str {
+    key::split_tenant(name).expect("series names are written by this process").0
 }
 
 #[cfg(test)]

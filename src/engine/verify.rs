@@ -215,10 +215,16 @@ fn name(table: Table, row: &[u8]) -> String {
         let dimensions = series.dimensions.as_slice();
         Some(format!("{:?}/{:?}/{}{dimensions:?} {start}", series.tenant, series.customer, series.meter))
     };
+    let period = |name: &[u8]| {
+        let (series, bounds) = key::split_bounds(name)?;
+        let mut window = series.to_vec();
+        key::put_start(&mut window, bounds.start);
+        named(&window)
+    };
     let text = match table {
         Table::Meta => Some(row.escape_ascii().to_string()),
         Table::Counters | Table::Windows => named(row),
-        Table::Periods => key::without_second_text(row).and_then(|name| named(&name)),
+        Table::Periods => key::without_second_text(row).and_then(|name| period(&name)),
         Table::Members | Table::PeriodMembers | Table::Adjustments => None,
     };
     format!("{} {}", table.name(), text.unwrap_or_else(|| hex(row)))

@@ -126,11 +126,12 @@ impl View {
     /// Nothing of it may leave before [`View::durable`] has reached that record.
     pub fn windows(&self, query: &WindowQuery<'_>, visit: &mut dyn FnMut(WindowRow<'_>)) -> Result<Seq, ReadError> {
         let state = self.state.read();
-        let (_pin, store) = (state.pin(), state.store().clone());
+        let (pin, store) = (state.pin(), state.store().clone());
         let snapshot = store.snapshot();
         drop(state);
         let mut seen = HashSet::new();
         let seq = self.windows_in_memory(query, &mut seen, visit);
+        drop(pin);
         let definitions = self.state.read().definitions().to_vec();
         stored::windows(&*snapshot, &definitions, query, &seen, visit)?;
         Ok(seq)

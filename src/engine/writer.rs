@@ -220,7 +220,7 @@ impl<R> Writer<R> {
                 }
             };
             if last == state.position() {
-                state.begin_events(last.next(), batch.tenant.as_str(), batch.received_at, &batch.periods);
+                state.begin_events(batch.received_at);
             }
             last = last.next();
             for (feed, located) in &feeds {
@@ -310,10 +310,7 @@ impl<R> Writer<R> {
             let detail = format!("{timestamp} is further back from {now} than ingest.accept_past");
             return Err(Outcome::Rejected(Code::TooLate, detail.into()));
         }
-        // An id is forgotten with all that is not later than its event: by then, nothing that can be accepted is.
-        let Options { dedupe_retention, accept_past, accept_future, .. } = self.options;
-        let span = dedupe_retention.saturating_sub(accept_past).saturating_sub(accept_future);
-        let latest = now.max(received_at.min(now.saturating_add(span)));
+        let latest = now.max(received_at);
         if timestamp > latest.saturating_add(self.options.accept_future) {
             let detail = format!("{timestamp} is further ahead of {latest} than ingest.accept_future");
             return Err(Outcome::Rejected(Code::TooEarly, detail.into()));
@@ -400,7 +397,7 @@ impl<R> Writer<R> {
     /// There is work that needs no request: counters wait to be copied, to be closed, or to leave memory.
     pub fn is_busy(&self) -> bool {
         matches!(self.handover, Handover::Draining { .. })
-            || (self.closing && self.state.read().leaving_len() < time::CLOSES_PER_EPOCH)
+            || (self.closing && !self.paused && self.state.read().leaving_len() < time::CLOSES_PER_EPOCH)
             || self.state.read().is_leaving()
     }
 
@@ -466,7 +463,6 @@ fn borrow_feed<'b>(batch: &'b Batch, feed: &BatchFeed, number: u8) -> Feed<'b> {
         late: false,
         window: feed.window,
         period: &batch.periods[feed.period as usize],
-        place: feed.period,
         value: feed.value,
         key: &batch.keys[feed.key.clone()],
         hash: feed.hash,

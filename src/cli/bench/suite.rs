@@ -9,14 +9,21 @@ use std::time::Duration;
 use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 
-use crate::cli::bench::Args;
 use crate::cli::bench::measure::{Scenario, measure};
 use crate::cli::bench::report::{Measured, grouped, millis};
+use crate::cli::bench::{Args, billing};
 use crate::cli::daemon::{Daemon, Place, TemporaryDirectory};
+use crate::cli::load::Until;
 
 const CONFIG: &str = include_str!("../../../benches/bench.toml");
+const CLOSING: &str = include_str!("../../../benches/closing.toml");
+const TOTALS: &str = include_str!("../../../benches/totals.toml");
 const ANY_PORT: &str = "127.0.0.1:0";
 const MANY_CUSTOMERS: u64 = 1_000_000;
+/// With five meters, over a million counters in each minute that all of them use.
+const CLOSING_CUSTOMERS: u64 = 250_000;
+/// Long enough for the end of a minute and what follows it.
+const CLOSING_FOR: Duration = Duration::from_secs(75);
 /// The directory, inside the data directory, of what can be rebuilt from the journal.
 const STORE: &str = "store";
 
@@ -32,9 +39,9 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
     let directory = TemporaryDirectory::create(parent.as_deref(), "bench")?;
     say(args, &format!("data in {}, removed at the end", directory.path().display()))?;
     let (mut measured, mut restarts) = (Vec::new(), Vec::new());
-    for scenario in scenarios(args) {
+    for (scenario, config) in scenarios(args) {
         say(args, &format!("\n== {}", scenario.name))?;
-        let place = directory.place(&scenario.name.replace(' ', "-"), CONFIG)?;
+        let place = directory.place(&scenario.name.replace(' ', "-"), config)?;
         let daemon = Daemon::start(&place, ANY_PORT)?;
         let result = measure(&scenario, &daemon.target()?, Some(daemon.pid()))?;
         result.print(args.json)?;
@@ -46,12 +53,22 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         std::fs::remove_dir_all(&place.data_dir)?;
         measured.push(result);
     }
+    say(args, "\n== totals")?;
+    let place = directory.place("totals", TOTALS)?;
+    let daemon = Daemon::start(&place, ANY_PORT)?;
+    let (late, streamed) = billing::run(args, &daemon)?;
+    late.print(args.json)?;
+    measured.push(late);
+    daemon.stop()?;
+    std::fs::remove_dir_all(&place.data_dir)?;
     if args.json {
+        println!("{}", streamed.json());
         for restart in &restarts {
             println!("{}", serde_json::json!({"restart": restart.what, "ready_seconds": restart.after.as_secs_f64()}));
         }
     } else {
         println!("\n{}", table(&measured));
+        println!("{}", streamed.text());
         for restart in &restarts {
             println!("{}: ready after {:.2} s", restart.what, restart.after.as_secs_f64());
         }
@@ -59,17 +76,26 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
     Ok(measured.iter().all(Measured::is_exact))
 }
 
-fn scenarios(args: &Args) -> Vec<Scenario> {
+fn scenarios(args: &Args) -> Vec<(Scenario, &'static str)> {
     let base = |name: &str| Scenario { preload: 0, ..Scenario::from_args(name, args) };
     let mut scenarios = vec![
         base("ingest"),
         Scenario { batch: (args.batch / 10).max(1), connections: args.connections * 4, ..base("small batches") },
         Scenario { customers: MANY_CUSTOMERS, ..base("many customers") },
     ];
+    let closing = Scenario {
+        customers: CLOSING_CUSTOMERS,
+        preload: args.events,
+        until: Until::Elapsed(CLOSING_FOR),
+        at_receipt: true,
+        probe: true,
+        ..base("windows closing")
+    };
     if args.preload > 0 {
         scenarios.push(Scenario { preload: args.preload, storm: true, probe: true, ..base("storm of duplicates") });
     }
-    scenarios
+    let scenarios = scenarios.into_iter().map(|scenario| (scenario, CONFIG));
+    scenarios.chain([(closing, CLOSING)]).collect()
 }
 
 /// Kills the daemon and starts it again: as it was left, then with nothing but its journal.

@@ -14,6 +14,10 @@ use crate::model::{Duration, Seq, Timestamp};
 /// How far apart marks are: ids outlive their retention by up to this.
 const MARK_EVERY: Duration = Duration::from_secs(60);
 
+/// An event that is further ahead of its time counts as so far ahead: or one that a wrong clock has stamped would make
+/// everything before its time too late once its id is forgotten.
+const AHEAD_MAX: Duration = Duration::from_secs(3_600);
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogClock {
     effective: Option<Timestamp>,
@@ -78,7 +82,13 @@ impl LogClock {
 
     /// An event with this timestamp was accepted.
     pub fn saw_event(&mut self, timestamp: Timestamp) {
-        self.newest_event = self.newest_event.max(Some(timestamp));
+        let latest = self.effective().saturating_add(AHEAD_MAX);
+        self.newest_event = self.newest_event.max(Some(timestamp.min(latest)));
+    }
+
+    /// The latest timestamp of any accepted event, as far as it is not ahead of its time.
+    pub fn newest_event(&self) -> Option<Timestamp> {
+        self.newest_event
     }
 
     /// A record at `seq` carries `time`.
@@ -97,6 +107,8 @@ impl LogClock {
     /// a later time by the clock that was wrong count as accepted now.
     pub fn reset(&mut self, time: Timestamp, seq: Seq) -> Vec<MarkChange> {
         self.effective = Some(time);
+        let latest = time.saturating_add(AHEAD_MAX);
+        self.newest_event = self.newest_event.map(|newest| newest.min(latest));
         let past = self.marks.partition_point(|mark| mark.time < time);
         let mut changes: Vec<MarkChange> =
             self.marks.drain(past..).map(|mark| MarkChange::Dropped(mark.time)).collect();

@@ -5,12 +5,12 @@
 //! | counters | series name · start | end i64 · event count u64 · period u32 · aggregate |
 //! | members | counter key · member u128 BE | empty |
 //! | windows | series name · start | end i64 · event count u64 · period u32 · final |
-//! | periods | tenant · period name · rest of the series name · start | flags u8 (1 final, 2 has a base, 4 has an original) · end i64 · period u32 · if it has a base: event count u64 · late count u64 · final · if it has one: original aggregate |
+//! | periods | tenant · period name · rest of the series name · start · end | flags u8 (1 final, 2 has a base, 4 has an original) · end i64 · period u32 · if it has a base: event count u64 · late count u64 · final · if it has one: original aggregate |
 //! | period_members | period key · 0 (in the total) or 1 (in the original) · member u128 BE | empty |
 //! | adjustments | tenant · seq u64 BE · feed u8 | series name (u16 length) · window start, end i64 · period u32 · delta i128 · flag u8 (0 no value), value i128 · event count u64 · revision u32 · incarnation u32 · timestamp i64 · received_at i64 |
 //! | final | | revision u32 · incarnation u32 · changed at i64 · hash 32 bytes · aggregate (u32 length) |
 //!
-//! Start: i64 BE with the sign flipped. Texts in keys: u16 BE length first. Values are little-endian.
+//! Start and end: i64 BE with the sign flipped. Texts in keys: u16 BE length first. Values are little-endian.
 //!
 //! 1. A window's row is written when it becomes final and with every adjustment; its counter's row goes with the same commit.
 //! 2. The hash is over what the row says, see [`content_hash`]: whoever has the answer can compute it again.
@@ -69,11 +69,11 @@ pub fn period_prefix(out: &mut Vec<u8>, tenant: &str, label: &str) {
 }
 
 /// The key of a series' row in a period.
-pub fn period_key(out: &mut Vec<u8>, series_key: &[u8], label: &str, start: Timestamp) {
+pub fn period_key(out: &mut Vec<u8>, series_key: &[u8], label: &str, bounds: Window) {
     let (tenant, rest) = key::split_tenant(series_key).expect("series names are written by this process");
     period_prefix(out, tenant, label);
     out.extend_from_slice(rest);
-    key::put_start(out, start);
+    key::put_bounds(out, bounds);
 }
 
 /// The key of a period member's row, after the period's key.

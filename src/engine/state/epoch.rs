@@ -22,7 +22,7 @@ use crate::engine::state::codec::{
 use crate::engine::state::periods::{PeriodId, Periods};
 use crate::engine::state::series::{Counter, PeriodCounter, Series, SeriesTable};
 use crate::meter::Definition;
-use crate::model::{Incarnation, Timestamp};
+use crate::model::{Incarnation, Timestamp, Window};
 use crate::store::{Rows, Table};
 
 /// What one call of `drain` copies at most, but for the last counter.
@@ -155,12 +155,12 @@ impl Epoch {
     /// New members of a period counter, in its total or its original.
     pub fn add_period_members(
         &mut self,
-        (series_key, label, start): (&[u8], &str, Timestamp),
+        (series_key, label, bounds): (&[u8], &str, Window),
         set: u8,
         members: impl Iterator<Item = u128>,
     ) {
         let key = &mut self.scratch.0;
-        period_key(key, series_key, label, start);
+        period_key(key, series_key, label, bounds);
         let length = key.len();
         for member in members {
             key.truncate(length);
@@ -248,7 +248,7 @@ impl Epoch {
         let (key, value) = &mut self.scratch;
         let counter = &series.periods[place];
         let period = &naming.periods.get(counter.period).period;
-        period_key(key, &series.key, &period.label.to_string(), period.bounds.start);
+        period_key(key, &series.key, &period.label.to_string(), period.bounds);
         encode_period(value, &series.key, period.bounds, counter, naming.of(series));
         self.images.put(Table::Periods, key, value);
     }

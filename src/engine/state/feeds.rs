@@ -3,7 +3,7 @@
 //! 1. `check` tells beforehand whether an event can be applied whole; `apply_feed` of such an event cannot fail.
 //! 2. A feed that is late finds its counters in memory: `recall` has brought them.
 
-use super::{Epoch, FoldError, Naming, State};
+use super::{Epoch, FoldError, Naming, State, tenant_of};
 use crate::engine::record::ClosedKind;
 use crate::engine::state::series::{Counter, PeriodCounter, Series};
 use crate::meter::{Aggregate, Aggregation, BillingPeriod, Refusal, Value};
@@ -25,8 +25,6 @@ pub struct Feed<'a> {
     pub late: bool,
     pub window: Window,
     pub period: &'a BillingPeriod,
-    /// The period's place among those of its record.
-    pub place: u32,
     pub value: Value,
     /// The series' name and its table hash.
     pub key: &'a [u8],
@@ -191,7 +189,7 @@ impl State {
         let place = match located.counter {
             Ok(place) => place,
             Err(place) => {
-                let period = *self.receipt.1.get(feed.place as usize).ok_or(FoldError::DoesNotFit(seq))?;
+                let period = self.periods.number(tenant_of(feed.key), feed.period);
                 let counter = Counter::new(feed.window, period, definition);
                 self.table.get_mut(number).counters.insert(place, counter);
                 self.counters += 1;

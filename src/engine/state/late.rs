@@ -6,8 +6,7 @@
 
 use super::codec::{adjustment_key, counter_key, encode_adjustment, period_key};
 use super::{AdjustmentRow, Feed, FoldError, IN_ORIGINAL, IN_TOTAL, Naming, PeriodId, State};
-use super::{decode_period, decode_window, feeds};
-use crate::engine::key;
+use super::{decode_period, decode_window, feeds, tenant_of};
 use crate::engine::state::series::{Base, Counter, PeriodCounter};
 use crate::meter::{Aggregate, Definition};
 use crate::model::{Quantity, Seq, Timestamp};
@@ -53,7 +52,7 @@ impl State {
         let damaged = || FoldError::DamagedRow(self.position.next());
         let info = self.periods.get(period);
         let mut name = Vec::with_capacity(128);
-        period_key(&mut name, feed.key, &info.period.label.to_string(), info.period.bounds.start);
+        period_key(&mut name, feed.key, &info.period.label.to_string(), info.period.bounds);
         let Some(value) = self.store.get(Table::Periods, &name)? else { return Ok(None) };
         let definition = &self.definitions[usize::from(feed.meter.0)];
         let mut row = decode_period(info.period.bounds.start, &value, definition).ok_or_else(damaged)?;
@@ -115,7 +114,7 @@ impl State {
 
     /// Adds a late event to a final window and to its period.
     pub(super) fn adjust(&mut self, (at, seq): (Timestamp, Seq), feed: &Feed<'_>) -> Result<(), FoldError> {
-        let now = self.clock.effective().max(self.receipt.0);
+        let now = self.clock.effective().max(self.received_at);
         let number = self.final_window(feed, seq)?;
         let incarnation = self.incarnation();
         let naming = Naming { definitions: &self.definitions, periods: &self.periods, incarnation };
@@ -139,7 +138,7 @@ impl State {
             revision: counter.revision,
             incarnation,
             timestamp: at,
-            received_at: self.receipt.0,
+            received_at: self.received_at,
         };
         self.members = self.members.saturating_add_signed(members);
         self.adjust_period((at, seq), feed, number, row.period)?;
@@ -149,8 +148,7 @@ impl State {
 
     fn put_adjustment(&mut self, seq: Seq, feed: &Feed<'_>, row: AdjustmentRow) {
         let mut name = Vec::with_capacity(64);
-        let (tenant, _) = key::split_tenant(feed.key).expect("series names are written by this process");
-        adjustment_key(&mut name, tenant, seq.0, feed.number);
+        adjustment_key(&mut name, tenant_of(feed.key), seq.0, feed.number);
         self.epoch.add_row(Table::Adjustments, &name, &encode_adjustment(&row));
         self.adjustments.push_back((seq, name, row));
     }
@@ -162,7 +160,7 @@ impl State {
         let Err(place) = self.table.get(number).find(feed.window.start) else { return Ok(number) };
         let meter = usize::from(feed.meter.0);
         let definition = self.definitions.get(meter).ok_or(FoldError::UnknownMeter(seq))?;
-        let period = *self.receipt.1.get(feed.place as usize).ok_or(FoldError::DoesNotFit(seq))?;
+        let period = self.periods.number(tenant_of(feed.key), feed.period);
         let mut counter = Counter::new(feed.window, period, definition);
         counter.is_final = true;
         self.epoch.let_go(number, &mut counter);
@@ -182,7 +180,7 @@ impl State {
         if self.add_period(number, period, seq) {
             self.close_late_period(seq, feed, number, period);
         }
-        let (now, incarnation) = (self.clock.effective().max(self.receipt.0), self.incarnation());
+        let (now, incarnation) = (self.clock.effective().max(self.received_at), self.incarnation());
         let definition = &self.definitions[usize::from(feed.meter.0)];
         let naming = Naming { definitions: &self.definitions, periods: &self.periods, incarnation };
         let info = self.periods.get(period).period;
@@ -192,7 +190,7 @@ impl State {
         let counter = &mut series.periods[place];
         let before = counter.exact_members();
         let base = counter.base.get_or_insert_with(|| Box::new(Base::new(definition)));
-        let name = (&series.key[..], &*info.label.to_string(), info.bounds.start);
+        let name = (&series.key[..], &*info.label.to_string(), info.bounds);
         if base.original.is_none() {
             self.epoch.add_period_members(name, IN_ORIGINAL, base.aggregate.members());
             base.original = Some(base.aggregate.clone());
@@ -243,7 +241,7 @@ impl State {
         let (window, counter) = (&series.counters[window], &mut series.periods[place]);
         let before = counter.exact_members();
         let base = counter.base.get_or_insert_with(|| Box::new(Base::new(definition)));
-        let name = (&series.key[..], &*info.label.to_string(), info.bounds.start);
+        let name = (&series.key[..], &*info.label.to_string(), info.bounds);
         for (set, aggregate) in base.sets() {
             let new = window.aggregate.members().filter(|member| aggregate.lacks_member(*member));
             self.epoch.add_period_members(name, set, new);

@@ -204,15 +204,15 @@ impl State {
 
     /// Takes in a period counter that is not final.
     fn load_period(&mut self, key: &[u8], value: &[u8]) -> Option<Vec<(Table, Vec<u8>, Unloaded)>> {
-        let (name, start) = key::split_start(key)?;
-        let name = key::without_second_text(name)?;
-        let (parts, _) = key::read_series(&name)?;
+        let name = key::without_second_text(key)?;
+        let (name, bounds) = key::split_bounds(&name)?;
+        let (parts, _) = key::read_series(name)?;
         let meter = self.definitions.iter().position(|definition| definition.slug == parts.meter)?;
-        let mut row = decode_period(start, value, &self.definitions[meter])?;
+        let mut row = decode_period(bounds.start, value, &self.definitions[meter])?;
         if row.counter.is_final {
             return Some(Vec::new());
         }
-        let number = self.load_series(&name)?;
+        let number = self.load_series(name)?;
         let period = row.counter.period;
         self.closing.add(ClosedKind::Periods, MeterId(meter as u16), row.bounds, number);
         let mut unloaded = Vec::new();

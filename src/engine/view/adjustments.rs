@@ -60,7 +60,12 @@ impl View {
         let state = self.state.read();
         let store = state.store().clone();
         let snapshot = store.snapshot();
-        let newer = state.recent_adjustments().filter(|(key, _)| key.starts_with(&prefix) && *key > &from[..]);
+        let mut customer = prefix.clone();
+        query.customer.iter().for_each(|name| key::put_text(&mut customer, name));
+        let newer = state
+            .recent_adjustments()
+            .filter(|(key, row)| key.starts_with(&prefix) && *key > &from[..] && row.series.starts_with(&customer));
+        let newer = newer.take(if query.meter.is_none() { query.limit + 1 } else { usize::MAX });
         let newer: Vec<(Vec<u8>, AdjustmentRow)> = newer.map(|(key, row)| (key.to_vec(), row.clone())).collect();
         let position = state.position();
         drop(state);

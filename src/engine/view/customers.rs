@@ -57,7 +57,7 @@ impl View {
     pub fn customer_usage(&self, tenant: &TenantId, customer: &str) -> Result<CustomerUsagePage, ReadError> {
         let meters = self.batches.meters();
         let state = self.state.read();
-        let (_pin, now, store) = (state.pin(), state.now(), state.store().clone());
+        let (pin, now, store) = (state.pin(), state.now(), state.store().clone());
         let snapshot = store.snapshot();
         let mut place = state.newest_series_of(tenant.as_str(), customer);
         drop(state);
@@ -80,7 +80,7 @@ impl View {
             }
             if place.is_none() {
                 let (definitions, seq) = (state.definitions().to_vec(), state.position());
-                drop(state);
+                drop((state, pin));
                 add_stored(&*snapshot, (tenant.as_str(), customer), &definitions, &mut sums, &seen)?;
                 let rows = sums.iter().enumerate().map(|(number, sum)| sum.total(MeterId(number as u16))).collect();
                 return Ok(CustomerUsagePage { rows, seq, as_of: now });
@@ -124,11 +124,11 @@ fn add_row(
 ) -> Result<(), ReadError> {
     let damaged = || LoadError::Damaged { table: Table::Periods, key: row.to_vec() };
     let name = key::without_second_text(row).ok_or_else(damaged)?;
-    let (series, start) = key::split_start(&name).ok_or_else(damaged)?;
+    let (series, bounds) = key::split_bounds(&name).ok_or_else(damaged)?;
     let (parts, _) = key::read_series(series).ok_or_else(damaged)?;
     let meter = definitions.iter().position(|known| known.slug == parts.meter).ok_or_else(damaged)?;
-    let Some(sum) = sums.get_mut(meter).filter(|sum| sum.period.bounds.start == start) else { return Ok(()) };
-    let period = decode_period(start, value, &definitions[meter]).ok_or_else(damaged)?;
+    let Some(sum) = sums.get_mut(meter).filter(|sum| sum.period.bounds == bounds) else { return Ok(()) };
+    let period = decode_period(bounds.start, value, &definitions[meter]).ok_or_else(damaged)?;
     if let Some(mut base) = period.counter.base {
         load_members(snapshot, Table::PeriodMembers, &[row, &[IN_TOTAL]].concat(), &mut base.aggregate)?;
         sum.aggregate.merge(&base.aggregate)?;
@@ -144,7 +144,7 @@ impl Sum {
         let is_in = |period| state.periods().get(period).period.bounds == bounds;
         for counter in series.periods.iter().filter(|counter| is_in(counter.period)) {
             let mut name = Vec::with_capacity(series.key.len() + 32);
-            period_key(&mut name, &series.key, &self.period.label.to_string(), bounds.start);
+            period_key(&mut name, &series.key, &self.period.label.to_string(), bounds);
             seen.insert(name);
             if let Some(base) = &counter.base {
                 self.aggregate.merge(&base.aggregate)?;

@@ -154,6 +154,9 @@ fn labels(state: &State, query: &TotalsQuery, at: Timestamp) -> Vec<Period> {
         PeriodChoice::Current => period.bounds.contains(at),
         PeriodChoice::Previous => period.bounds.end <= at && at < period.bounds.end.saturating_add(PERIOD_MAX),
     };
+    if let PeriodChoice::Named(label) = query.period {
+        return vec![label];
+    }
     let periods = state.periods().of(query.tenant.as_str()).map(|info| info.period);
     let mut labels: Vec<Period> = periods.filter(may_hold).map(|period| period.label).collect();
     labels.sort();
@@ -172,7 +175,7 @@ fn new_keys(state: &State, query: &TotalsQuery, label: Period) -> Vec<Vec<u8>> {
         let mut name = Vec::with_capacity(96);
         let series = &state.series(number).key;
         if !series.is_empty() {
-            period_key(&mut name, series, &label.to_string(), info.period.bounds.start);
+            period_key(&mut name, series, &label.to_string(), info.period.bounds);
             keys.push(name);
         }
     }
@@ -279,13 +282,13 @@ fn read_row(
 ) -> Result<Option<PeriodTotal>, ReadError> {
     let damaged = || LoadError::Damaged { table: Table::Periods, key: row.key.clone() };
     let key = key::without_second_text(&row.key).ok_or_else(damaged)?;
-    let (series, start) = key::split_start(&key).ok_or_else(damaged)?;
+    let (series, bounds) = key::split_bounds(&key).ok_or_else(damaged)?;
     let (name, _) = key::read_series(series).ok_or_else(damaged)?;
     let meter = meter_of(state, name.meter).ok_or_else(damaged)?;
     let in_memory = state.find_series(series).and_then(|series| {
         let is_it = |counter: &&PeriodCounter| {
             let period = state.periods().get(counter.period).period;
-            period.label == row.label && period.bounds.start == start
+            period.label == row.label && period.bounds == bounds
         };
         series.periods.iter().find(is_it).map(|counter| (series, counter))
     });
@@ -293,7 +296,7 @@ fn read_row(
         return show(state, &key, series, counter, times).map(Some);
     }
     let definition = &state.definitions()[usize::from(meter.0)];
-    let known = row.value.as_ref().and_then(|value| decode_period(start, value, definition));
+    let known = row.value.as_ref().and_then(|value| decode_period(bounds.start, value, definition));
     let (value, again) = match (&row.value, known) {
         (Some(_), None) => return Err(damaged().into()),
         (Some(value), Some(known)) if known.counter.is_final => (Some(value.clone()), None),
@@ -303,7 +306,7 @@ fn read_row(
         }
     };
     let Some(value) = value else { return Ok(None) };
-    let mut period = decode_period(start, &value, definition).ok_or_else(damaged)?;
+    let mut period = decode_period(bounds.start, &value, definition).ok_or_else(damaged)?;
     let source = again.as_deref().unwrap_or(snapshot);
     for (set, aggregate) in period.counter.base.iter_mut().flat_map(|base| base.sets()) {
         debug_assert!(set == IN_TOTAL || set == IN_ORIGINAL, "there are no other sets");

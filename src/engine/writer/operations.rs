@@ -66,7 +66,8 @@ impl<R> Writer<R> {
     ) -> Result<(), StoreError> {
         let CustomerSettings { anchor, time_zone, plan } = settings;
         let before = state.customer(tenant, name).map(|customer| (**customer).clone()).unwrap_or_default();
-        let now = self.believed(state);
+        // A period that has usage already does not move, even if it has not begun by the time that is believed.
+        let now = self.believed(state).max(state.clock().newest_event().unwrap_or(Timestamp::MIN));
         let used = state.newest_series_of(tenant, name).is_some() || state.has_windows(tenant, name)?;
         // Of the meters' calendars, the one whose month is the latest: no period that has begun is changed.
         let meters = self.batches.meters();
@@ -80,7 +81,9 @@ impl<R> Writer<R> {
         apply_own(state, &changed);
         let mut prefix = Vec::with_capacity(64);
         key::put_customer(&mut prefix, tenant, name);
-        self.batches.0.calendars.set(&prefix, &settings);
+        if settings.schedule != before.schedule {
+            self.batches.0.calendars.set(&prefix, &settings);
+        }
         Ok(())
     }
 }

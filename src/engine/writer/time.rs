@@ -4,7 +4,7 @@
 //! 2. A slice waits while the store is behind, so that what is closed does not pile up in memory.
 //! 3. Effective time in the log is at most a second behind while events arrive, and `IDLE_TICK` while none do.
 
-use super::{Writer, apply_own};
+use super::{GROUP_BYTES, Writer, apply_own};
 use crate::engine::clock_guard::{Change, Resumed};
 use crate::engine::record::{self, ClosedKind, Record};
 use crate::engine::state::State;
@@ -114,7 +114,7 @@ impl<R> Writer<R> {
         let mut state = state.write();
         let now = self.believed(&state);
         let mut left = self.options.close_slice;
-        while left > 0 && state.leaving_len() < CLOSES_PER_EPOCH {
+        while left > 0 && state.leaving_len() < CLOSES_PER_EPOCH && self.payload.len() < GROUP_BYTES {
             let Some(slice) = state.next_slice(now, left) else {
                 self.closing = false;
                 return;
@@ -139,6 +139,7 @@ impl<R> Writer<R> {
 
     /// A Tick with the present time, so that the next start knows how long the daemon was down.
     pub fn note_time(&mut self) {
+        self.closing = false;
         let state = self.state.clone();
         self.put_time(&mut state.write());
     }

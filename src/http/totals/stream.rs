@@ -12,6 +12,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, HttpBody};
 use axum::http::HeaderMap;
@@ -36,6 +37,8 @@ use crate::model::{Seq, Timestamp};
 const PIECE_BYTES: usize = 64 << 10;
 /// Pieces that wait for the connection, beside the page they are part of.
 const PIECES_WAITING: usize = 4;
+/// After each page a stream rests for as long as the page took, but no longer than this: ingest goes first.
+const REST_MAX: Duration = Duration::from_millis(5);
 
 /// Answers with all rows, or 304. The first page is read before the head is sent, so that what is wrong with the request
 /// or the store shows in the status.
@@ -144,7 +147,7 @@ impl<S: Source> Feed<S> {
     }
 
     async fn feed(&mut self, mut text: Text) -> Result<(), Broken> {
-        let mut head = Vec::new();
+        let (mut head, mut began) = (Vec::new(), Instant::now());
         text.renderer.put_head(self.format, &mut head);
         if !head.is_empty() {
             text.pieces.insert(0, head.into());
@@ -157,6 +160,8 @@ impl<S: Source> Feed<S> {
             }
             let Some(next) = text.next else { break };
             (self.query.at, self.query.after) = (Some(text.at), Some(next));
+            tokio::time::sleep(began.elapsed().min(REST_MAX)).await;
+            began = Instant::now();
             text = self.source.read_page(self.query.clone(), self.format, text.renderer).await?;
             if self.version.is_some() && text.version != self.version {
                 return Err(Broken::Changed);

@@ -31,6 +31,8 @@ pub struct Accepted {
     pub timestamp: Timestamp,
     /// What was believed to be the time when it was accepted.
     pub now: i64,
+    /// The same, whatever the clock was set back to later.
+    pub now_then: i64,
     /// Its id was as old as its retention before the clock was set back.
     pub may_be_forgotten: bool,
     /// By meter: whether its window was final, and the billing period of its window.
@@ -51,8 +53,8 @@ pub enum Expected {
 
 /// A counter's name: customer, meter, model, start of its hour.
 pub type CounterName = (u8, usize, Option<u8>, i64);
-/// A billing period's name and start.
-pub type Label = (String, i64);
+/// A billing period's name, start and end.
+pub type Label = (String, i64, i64);
 /// A period counter's name: customer, meter, model, period.
 pub type PeriodName = (u8, usize, Option<u8>, Label);
 
@@ -132,7 +134,11 @@ impl Model {
 
     /// The very same event, told by a timestamp of its own, was accepted before: it must never count again.
     fn was_accepted(&self, sent: &Sent) -> bool {
-        let same = |place: &usize| self.accepted[*place].sent.timestamp == sent.timestamp;
+        // What a wrong clock has stamped is protected for as long as its id is remembered, and no longer.
+        let same = |place: &usize| {
+            let event = &self.accepted[*place];
+            event.sent.timestamp == sent.timestamp && event.timestamp.micros() <= event.now_then + HOUR_MICROS / 2
+        };
         sent.timestamp.is_some() && self.by_id.get(&sent.id).is_some_and(|all| all.iter().any(same))
     }
 
@@ -150,10 +156,9 @@ impl Model {
                 return expected;
             }
         }
-        let Policy { accept_past_micros, retention_micros, .. } = self.policy;
+        let Policy { accept_past_micros, .. } = self.policy;
         let timestamp = sent.timestamp.unwrap_or(received_at).micros();
-        let span = (retention_micros - accept_past_micros - ACCEPT_FUTURE_MICROS).max(0);
-        let latest = now.max(received_at.micros().min(now + span));
+        let latest = now.max(received_at.micros());
         if timestamp < now - accept_past_micros {
             expected.push(Expected::TooLate);
         } else {
@@ -174,7 +179,7 @@ impl Model {
     /// Ids of that time may be forgotten, and then nothing of that time is taken.
     fn may_be_forgotten(&self, timestamp: i64, now: i64) -> bool {
         let mut old = self.accepted.iter().filter(|event| self.is_forgettable(event, now));
-        old.any(|event| event.timestamp.micros() >= timestamp)
+        old.any(|event| event.timestamp.micros().min(event.now_then + HOUR_MICROS) >= timestamp)
     }
 
     fn is_forgettable(&self, event: &Accepted, now: i64) -> bool {
@@ -207,17 +212,12 @@ impl Model {
     fn closed_to(&self, meter: usize) -> i64 {
         let windows = self.closed.keys().filter(|name| name.1 == meter).map(|name| name.3 + HOUR_MICROS);
         let periods = self.closed_periods.iter().filter(|(name, (_, first))| name.1 == meter && *first);
-        let periods = periods.map(|(name, _)| self.period_end(name));
+        let periods = periods.map(|(name, _)| name.3.2);
         let feeds = self.accepted.iter().flat_map(|event| event.feeds.iter().map(move |feed| (event, feed)));
         let late =
             feeds.filter(|(event, feed)| feed.0 == meter && feed.1 && self.was_never_open(&event.counter(meter)));
         let late = late.map(|(event, _)| hour_of(event.timestamp) + HOUR_MICROS);
         windows.chain(periods).chain(late).max().unwrap_or(i64::MIN)
-    }
-
-    fn period_end(&self, name: &PeriodName) -> i64 {
-        let at = Timestamp::from_micros(name.3.1).expect("in range");
-        self.calendar_of(name.0, |calendar| calendar.period_at(at)).bounds.end.micros()
     }
 
     fn calendar_of<T>(&self, customer: u8, ask: impl FnOnce(Calendar<'_>) -> T) -> T {
@@ -226,10 +226,18 @@ impl Model {
         ask(Calendar { kind: PeriodKind::Month, zone: &Zone::utc(), schedule: schedule.as_ref() })
     }
 
-    /// The billing period of a customer's window.
+    /// The billing period of a customer's time, as the calendar is now.
     pub fn label(&self, customer: u8, at: Timestamp) -> Label {
         let period = self.calendar_of(customer, |calendar| calendar.period_at(at));
-        (period.label.to_string(), period.bounds.start.micros())
+        (period.label.to_string(), period.bounds.start.micros(), period.bounds.end.micros())
+    }
+
+    /// The billing period of an event's window: it keeps the one that its first event had.
+    pub fn label_of(&self, sent: &Sent, meter: usize, at: Timestamp) -> Label {
+        let name = (sent.customer, meter, sent.model, hour_of(at));
+        let mut feeds = self.accepted.iter().flat_map(|event| event.feeds.iter().map(move |feed| (event, feed)));
+        let first = feeds.find(|(event, feed)| event.counter(feed.0) == name);
+        first.map_or_else(|| self.label(sent.customer, at), |(_, feed)| feed.2.clone())
     }
 
     /// What was set for a customer last.
@@ -244,7 +252,7 @@ impl Model {
             let name = (accepted.sent.customer, *meter, accepted.sent.model, label.clone());
             let before = Seq(accepted.seq.0 - 1);
             let end = hour_of(accepted.timestamp) + HOUR_MICROS;
-            let is_over = self.period_end(&name) <= self.closed_to(*meter).max(end);
+            let is_over = name.3.2 <= self.closed_to(*meter).max(end);
             if is_over && !self.periods().contains_key(&name) {
                 self.closed_periods.insert(name, (before, false));
             }

@@ -281,7 +281,7 @@ impl Node {
                 assert!(row.key > last, "rows are in order");
                 last = row.key;
                 let model = row.dimensions[0].as_deref().map(tail);
-                let label = (row.period, row.bounds.start.micros());
+                let label = (row.period, row.bounds.start.micros(), row.bounds.end.micros());
                 let value = PeriodValue {
                     event_count: row.event_count,
                     value: row.value.expect("a period has events"),

@@ -199,14 +199,17 @@ impl World {
                     let timestamp = sent.timestamp.unwrap_or(received_at);
                     let late = self.model.late_feeds(sent, received_at, now);
                     late_events.extend((!late.is_empty()).then_some(place));
-                    let label = self.model.label(sent.customer, timestamp);
-                    let feeds = sent.meters.iter().map(|meter| (*meter, late.contains(meter), label.clone()));
+                    let feeds = sent
+                        .meters
+                        .iter()
+                        .map(|meter| (*meter, late.contains(meter), self.model.label_of(sent, *meter, timestamp)));
                     let feeds = feeds.collect();
                     self.model.accept(Accepted {
                         seq: *seq,
                         sent: sent.clone(),
                         timestamp,
                         now,
+                        now_then: now,
                         may_be_forgotten: false,
                         feeds,
                     });
@@ -359,7 +362,8 @@ impl World {
             let (customer, anchor) = (self.rng.u8(..3), Some(self.rng.u8(1..32)));
             let used = self.model.accepted.iter().any(|event| event.sent.customer == customer);
             let before = self.model.settings(customer).schedule;
-            let at = Timestamp::from_micros(now).expect("in range");
+            let newest = self.node.running.writer.state().read().clock().newest_event();
+            let at = Timestamp::from_micros(now).expect("in range").max(newest.unwrap_or(Timestamp::MIN));
             let schedule = before.changed(anchor, None, at, &Zone::utc(), used);
             self.node.put_customer(customer, anchor, request);
             let seq = self.node.running.writer.position();

@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 
 use super::super::*;
 use crate::engine::record::{self, EventEncoder, EventsWriter};
-use crate::meter::{Aggregation, Late, Meters, ResolvedSchedule, Value};
+use crate::meter::{Aggregation, BillingPeriod, Late, Meters, ResolvedSchedule, Value};
 use crate::model::{Code, Duration, Fingerprint, Quantity, Window};
 use crate::store::{Commit, META_OWN, MemStore, Table};
 
@@ -279,7 +279,6 @@ fn borrow<'a>(placed: &'a Placed, number: usize, hasher: &TableHasher) -> Feed<'
         late: placed.late,
         window: placed.window,
         period: &placed.period,
-        place: placed.place,
         value: placed.feed.value,
         key: &placed.name,
         hash: hasher.hash(&placed.name),

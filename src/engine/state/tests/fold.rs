@@ -178,7 +178,8 @@ fn a_period_counts_a_member_once_and_has_rows_of_both_sets() {
     assert_eq!(deltas, [Quantity::ONE, Quantity::ONE]);
     log.commit();
     let mut prefix = Vec::new();
-    period_key(&mut prefix, &log.series(0, "c-1"), "2026-11", time("2026-11-01T00:00:00Z"));
+    let month = Window { start: time("2026-11-01T00:00:00Z"), end: time("2026-12-01T00:00:00Z") };
+    period_key(&mut prefix, &log.series(0, "c-1"), "2026-11", month);
     let rows = dump(&*log.store);
     let members = rows.keys().filter(|(table, _)| *table == crate::store::Table::PeriodMembers).map(|(_, key)| {
         let (set, member) = key.strip_prefix(&prefix[..]).unwrap().split_first().unwrap();
