@@ -183,6 +183,26 @@ mod tests {
     }
 
     #[test]
+    fn an_event_that_a_wrong_clock_has_stamped_does_not_make_a_year_too_late() {
+        let mut clock = LogClock::default();
+        let year = Duration::from_secs(365 * 86_400);
+        clock.advance(at(0), Seq(1));
+        clock.saw_event(at(0).saturating_add(year));
+        clock.advance(at(60), Seq(2));
+        clock.raise_horizon(Seq(2));
+        assert_eq!(clock.forgotten(), Some(at(0).saturating_add(AHEAD_MAX)));
+        clock.advance(at(120).saturating_add(year), Seq(3));
+        clock.saw_event(at(120).saturating_add(year));
+        clock.reset(at(180), Seq(4));
+        clock.raise_horizon(Seq(4));
+        assert_eq!(
+            clock.forgotten(),
+            Some(at(180).saturating_add(AHEAD_MAX)),
+            "nor one from before the clock was reset"
+        );
+    }
+
+    #[test]
     fn remembers_how_late_the_forgotten_events_were() {
         let mut clock = LogClock::default();
         for (minute, event) in [(0, 0), (1, 200), (2, 70), (3, 400)] {

@@ -6,17 +6,16 @@
 //! 1. A page costs its own rows, however many there are before and after: it begins at its key, and walks nothing else.
 //! 2. A row that was open in the view of the store and is gone from memory became final in between: it is read again.
 
-use super::adjustments::meter_of;
 use super::stored::load_members;
 use super::{ReadError, View, WindowState};
 use crate::engine::key;
 use crate::engine::state::{
-    Content, IN_ORIGINAL, IN_TOTAL, LoadError, PeriodCounter, RowContext, Series, State, decode_period, period_key,
+    Content, IN_ORIGINAL, IN_TOTAL, LoadError, PeriodCounter, RowContext, State, decode_period, period_key,
     period_prefix,
 };
-use crate::meter::{Aggregate, BillingPeriod, Period};
-use crate::model::{Duration, MeterId, Quantity, Seq, TenantId, Timestamp, Window};
-use crate::store::{Cursor, Snapshot, Table};
+use crate::meter::{Aggregate, BillingPeriod, Definition, Meter, Meters, Period};
+use crate::model::{Duration, Incarnation, MeterId, Quantity, Seq, TenantId, Timestamp, Window};
+use crate::store::{Cursor, Snapshot, Store, Table};
 
 mod finality;
 
@@ -95,6 +94,7 @@ pub struct PeriodTotal {
 impl View {
     /// A page of totals.
     pub fn totals(&self, query: &TotalsQuery) -> Result<TotalsPage, ReadError> {
+        let meters = self.batches.meters();
         let state = self.state.read();
         let (store, now) = (state.store().clone(), state.now());
         let at = query.at.unwrap_or(now);
@@ -114,10 +114,19 @@ impl View {
                     None => ended = true,
                 }
             }
+            // Under the lock only what is in memory is looked at: the rest is decoded while the writer goes on.
             let state = self.state.read();
             seq = seq.max(state.position());
-            for row in slice {
-                let total = read_row(&state, &*snapshot, row, (as_of, now))?;
+            let looked = slice.into_iter().map(|row| look(&state, row, (as_of, now)));
+            let looked = looked.collect::<Result<Vec<_>, _>>()?;
+            let reader =
+                Reader { snapshot: &*snapshot, store: &*store, meters: &meters, incarnation: state.incarnation() };
+            drop(state);
+            for looked in looked {
+                let total = match looked {
+                    Looked::InMemory(total) => Some(reader.hashed(total)),
+                    Looked::Elsewhere(row) => reader.read(&row, (as_of, now))?,
+                };
                 page.extend(total.filter(|total| self.is_wanted(query, total, at)));
             }
         }
@@ -273,85 +282,100 @@ impl Stream<'_> {
     }
 }
 
-/// None if the row is no more: it was new, and belongs to a group that never was.
-fn read_row(
-    state: &State,
-    snapshot: &dyn Snapshot,
-    row: Row,
-    times: (Timestamp, Timestamp),
-) -> Result<Option<PeriodTotal>, ReadError> {
+/// What became of a row under the lock.
+enum Looked {
+    /// Its counter is in memory. Its hash is still to be made.
+    InMemory(PeriodTotal),
+    Elsewhere(Row),
+}
+
+fn look(state: &State, row: Row, times: (Timestamp, Timestamp)) -> Result<Looked, ReadError> {
     let damaged = || LoadError::Damaged { table: Table::Periods, key: row.key.clone() };
     let key = key::without_second_text(&row.key).ok_or_else(damaged)?;
-    let (series, bounds) = key::split_bounds(&key).ok_or_else(damaged)?;
-    let (name, _) = key::read_series(series).ok_or_else(damaged)?;
-    let meter = meter_of(state, name.meter).ok_or_else(damaged)?;
-    let in_memory = state.find_series(series).and_then(|series| {
-        let is_it = |counter: &&PeriodCounter| {
-            let period = state.periods().get(counter.period).period;
-            period.label == row.label && period.bounds == bounds
-        };
-        series.periods.iter().find(is_it).map(|counter| (series, counter))
-    });
-    if let Some((series, counter)) = in_memory {
-        return show(state, &key, series, counter, times).map(Some);
-    }
-    let definition = &state.definitions()[usize::from(meter.0)];
-    let known = row.value.as_ref().and_then(|value| decode_period(bounds.start, value, definition));
-    let (value, again) = match (&row.value, known) {
-        (Some(_), None) => return Err(damaged().into()),
-        (Some(value), Some(known)) if known.counter.is_final => (Some(value.clone()), None),
-        _ => {
-            let store = state.store().snapshot();
-            (store.get(Table::Periods, &row.key)?, Some(store))
-        }
-    };
-    let Some(value) = value else { return Ok(None) };
-    let mut period = decode_period(bounds.start, &value, definition).ok_or_else(damaged)?;
-    let source = again.as_deref().unwrap_or(snapshot);
-    for (set, aggregate) in period.counter.base.iter_mut().flat_map(|base| base.sets()) {
-        debug_assert!(set == IN_TOTAL || set == IN_ORIGINAL, "there are no other sets");
-        load_members(source, Table::PeriodMembers, &[&row.key[..], &[set]].concat(), aggregate)?;
-    }
-    let series = Alone { name: series, meter };
-    let mut total = total(state, &key, series, &period.counter, &[], times)?;
-    if let Some((incarnation, hash)) = period.written.filter(|_| period.counter.is_final) {
-        (total.incarnation, total.hash) = (incarnation.0, hash);
-    }
-    Ok(Some(total))
-}
-
-/// The series a row belongs to.
-#[derive(Clone, Copy)]
-struct Alone<'a> {
-    name: &'a [u8],
-    meter: MeterId,
-}
-
-fn show(
-    state: &State,
-    key: &[u8],
-    series: &Series,
-    counter: &PeriodCounter,
-    times: (Timestamp, Timestamp),
-) -> Result<PeriodTotal, ReadError> {
+    let (name, bounds) = key::split_bounds(&key).ok_or_else(damaged)?;
+    let Some(series) = state.find_series(name) else { return Ok(Looked::Elsewhere(row)) };
+    let period = BillingPeriod { label: row.label, bounds };
+    let is_it = |counter: &&PeriodCounter| state.periods().get(counter.period).period == period;
+    let Some(counter) = series.periods.iter().find(is_it) else { return Ok(Looked::Elsewhere(row)) };
     let open = series.counters.iter().filter(|window| !window.is_final && window.period == counter.period);
     let open: Vec<(&Aggregate, u64)> = open.map(|window| (&window.aggregate, window.event_count)).collect();
-    total(state, key, Alone { name: &series.key, meter: series.meter }, counter, &open, times)
+    let definition = &state.definitions()[usize::from(series.meter.0)];
+    let source = Source { key: &key, meter: series.meter, definition, period, incarnation: state.incarnation() };
+    total(&source, counter, &open, times).map(Looked::InMemory)
 }
 
-/// A period counter and the open windows that belong to it, as one row.
+/// Reads what is not in memory, and makes hashes: without the lock.
+struct Reader<'a> {
+    snapshot: &'a dyn Snapshot,
+    store: &'a dyn Store,
+    meters: &'a Meters,
+    incarnation: Incarnation,
+}
+
+impl Reader<'_> {
+    /// None if the row is no more: it was new, and belongs to a group that never was.
+    fn read(&self, row: &Row, times: (Timestamp, Timestamp)) -> Result<Option<PeriodTotal>, ReadError> {
+        let damaged = || LoadError::Damaged { table: Table::Periods, key: row.key.clone() };
+        let key = key::without_second_text(&row.key).ok_or_else(damaged)?;
+        let (name, bounds) = key::split_bounds(&key).ok_or_else(damaged)?;
+        let (parts, _) = key::read_series(name).ok_or_else(damaged)?;
+        let Meter { id: meter, definition, .. } = self.meters.by_slug(parts.meter).ok_or_else(damaged)?;
+        let decode = |value: &[u8]| decode_period(bounds.start, value, definition).ok_or_else(damaged);
+        let known = row.value.as_deref().map(decode).transpose()?.filter(|known| known.counter.is_final);
+        let (mut known, again) = match known {
+            Some(known) => (known, None),
+            None => {
+                let again = self.store.snapshot();
+                let Some(value) = again.get(Table::Periods, &row.key)? else { return Ok(None) };
+                (decode(&value)?, Some(again))
+            }
+        };
+        let source = again.as_deref().unwrap_or(self.snapshot);
+        for (set, aggregate) in known.counter.base.iter_mut().flat_map(|base| base.sets()) {
+            debug_assert!(set == IN_TOTAL || set == IN_ORIGINAL, "there are no other sets");
+            load_members(source, Table::PeriodMembers, &[&row.key[..], &[set]].concat(), aggregate)?;
+        }
+        let period = BillingPeriod { label: row.label, bounds };
+        let source = Source { key: &key, meter: *meter, definition, period, incarnation: self.incarnation };
+        let mut total = total(&source, &known.counter, &[], times)?;
+        match known.written.filter(|_| known.counter.is_final) {
+            Some((incarnation, hash)) => {
+                (total.incarnation, total.hash) = (incarnation.0, hash);
+                Ok(Some(total))
+            }
+            None => Ok(Some(self.hashed(total))),
+        }
+    }
+
+    fn hashed(&self, mut total: PeriodTotal) -> PeriodTotal {
+        let definition = self.meters.get(total.meter).map(|meter| &meter.definition);
+        if let (Some(definition), Some((name, bounds))) = (definition, key::split_bounds(&total.key)) {
+            let PeriodTotal { value, event_count, revision, .. } = total;
+            let context = RowContext { definition, incarnation: self.incarnation };
+            total.hash = Content { name, bounds, value, event_count, revision }.hash(context);
+        }
+        total
+    }
+}
+
+/// Whose row it is.
+struct Source<'a> {
+    key: &'a [u8],
+    meter: MeterId,
+    definition: &'a Definition,
+    period: BillingPeriod,
+    incarnation: Incarnation,
+}
+
+/// A period counter and the open windows that belong to it, as one row, but for its hash.
 fn total(
-    state: &State,
-    key: &[u8],
-    series: Alone<'_>,
+    source: &Source<'_>,
     counter: &PeriodCounter,
     open: &[(&Aggregate, u64)],
     (as_of, now): (Timestamp, Timestamp),
 ) -> Result<PeriodTotal, ReadError> {
-    let definition = &state.definitions()[usize::from(series.meter.0)];
-    let period = state.periods().get(counter.period).period;
     let base = counter.base.as_deref();
-    let nothing = || Aggregate::new(definition);
+    let nothing = || Aggregate::new(source.definition);
     let mut aggregate = base.map_or_else(nothing, |base| base.aggregate.clone());
     let mut original = base.and_then(|base| base.original.clone());
     let late = base.map_or(0, |base| base.late_count);
@@ -364,25 +388,24 @@ fn total(
         event_count += events;
     }
     let value = aggregate.value(event_count);
-    let (name, _) =
-        key::read_series(series.name).ok_or(LoadError::Damaged { table: Table::Periods, key: key.to_vec() })?;
-    let context = RowContext { definition, incarnation: state.incarnation() };
-    let content = Content { name: series.name, bounds: period.bounds, value, event_count, revision: counter.revision };
+    let damaged = || LoadError::Damaged { table: Table::Periods, key: source.key.to_vec() };
+    let (name, _) = key::read_series(source.key).ok_or_else(damaged)?;
+    let BillingPeriod { label, bounds } = source.period;
     Ok(PeriodTotal {
-        key: key.to_vec(),
+        key: source.key.to_vec(),
         customer: name.customer.to_owned(),
-        meter: series.meter,
+        meter: source.meter,
         dimensions: name.dimensions.iter().map(|value| value.map(str::to_owned)).collect(),
-        period: period.label.to_string(),
-        bounds: period.bounds,
+        period: label.to_string(),
+        bounds,
         value,
         original: original.map_or(value, |original| original.value(event_count - late)),
         event_count,
         adjustments: late,
         revision: counter.revision,
-        incarnation: context.incarnation.0,
-        state: WindowState::of(counter.is_final, period.bounds.end, now),
-        hash: content.hash(context),
+        incarnation: source.incarnation.0,
+        state: WindowState::of(counter.is_final, bounds.end, now),
+        hash: [0; 32],
         as_of: base.filter(|_| counter.is_final).map_or(as_of, |base| base.changed_at),
         approximate: aggregate.is_approximate(),
     })
