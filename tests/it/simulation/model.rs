@@ -134,10 +134,11 @@ impl Model {
 
     /// The very same event, told by a timestamp of its own, was accepted before: it must never count again.
     fn was_accepted(&self, sent: &Sent) -> bool {
-        // What a wrong clock has stamped is protected for as long as its id is remembered, and no longer.
+        // What was stamped ahead of its time, or before the clock was set back, is protected for as long as its id is
+        // remembered, and no longer.
         let same = |place: &usize| {
             let event = &self.accepted[*place];
-            event.sent.timestamp == sent.timestamp && event.timestamp.micros() <= event.now_then + HOUR_MICROS / 2
+            event.sent.timestamp == sent.timestamp && event.timestamp.micros() <= event.now + HOUR_MICROS / 2
         };
         sent.timestamp.is_some() && self.by_id.get(&sent.id).is_some_and(|all| all.iter().any(same))
     }

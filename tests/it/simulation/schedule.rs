@@ -1,5 +1,7 @@
 //! A schedule: operations drawn from a seed, and the checks after each.
 
+mod clocks;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -269,29 +271,6 @@ impl World {
     fn persist(&mut self) -> Result<(), JournalError> {
         self.seen.persists += 1;
         self.node.persist();
-        Ok(())
-    }
-
-    fn pass_time(&mut self) -> Result<(), JournalError> {
-        let millis = match self.rng.u32(..6) {
-            0 | 1 => self.rng.u64(10..40) * 3_600_000,
-            2 => 600_000,
-            _ => self.rng.u64(1..5_000),
-        };
-        self.clock.advance(Duration::from_millis(millis));
-        Ok(())
-    }
-
-    fn step_clock(&mut self) -> Result<(), JournalError> {
-        let hours = match self.rng.u32(..8) {
-            0 => 48,
-            1 => -720,
-            2 => 720,
-            _ => self.rng.i64(-3..3),
-        };
-        self.seen.clock_steps_back += u64::from(hours < 0);
-        let now = self.clock.now().micros() + hours * HOUR_MICROS;
-        self.clock.set(Timestamp::from_micros(now).expect("in range"));
         Ok(())
     }
 
