@@ -37,6 +37,7 @@ mod dedupe;
 mod hash;
 mod key;
 mod options;
+pub mod outbox;
 mod record;
 pub mod recovery;
 mod state;
@@ -51,6 +52,11 @@ pub use committer::Failure;
 pub use dedupe::Index;
 pub use hash::Hasher;
 pub use options::Options;
+pub use outbox::{
+    Attempt, BreakerState, DeliveriesPage, DeliveriesQuery, Delivery, DeliveryFilter, DeliveryId, DeliveryOperation,
+    DeliveryState, Done, OutboxRow, PauseCause, Plan, Refused, ReplayFilter, RequestKey, SinkDefinition, SinkHealth,
+    SinkPause, SinkStatus, SinkWork,
+};
 pub use recovery::{Entropy, OpenError, Opened, Parts, Report, Running, lock};
 pub use state::{LoadError, TenantTotals};
 pub use verify::{Difference, Verified, VerifyError, verify};

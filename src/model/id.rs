@@ -67,5 +67,5 @@ pub struct IdEntry {
 }
 
 /// Counts restores and repairs, so that an older row never wins over a newer one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Incarnation(pub u32);
