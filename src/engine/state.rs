@@ -23,6 +23,7 @@ mod codec;
 mod epoch;
 mod feeds;
 mod late;
+mod members;
 mod periods;
 mod pins;
 mod rows;
@@ -32,6 +33,7 @@ pub use clock::LogClock;
 pub use codec::{AdjustmentRow, Content, RowContext, adjustment_key, counter_key, decode_adjustment};
 pub use codec::{IN_ORIGINAL, IN_TOTAL, decode_period, decode_window, period_key, period_prefix};
 pub use feeds::{Feed, Located, StateLimits};
+pub use members::load_members;
 pub use periods::{PeriodId, PeriodInfo, Periods};
 pub use pins::Pin;
 pub use rows::LoadError;
@@ -162,7 +164,7 @@ impl State {
     }
 
     pub fn incarnation(&self) -> Incarnation {
-        self.genesis.map_or(Incarnation(0), |genesis| genesis.incarnation)
+        incarnation_of(self.genesis.as_ref())
     }
 
     pub fn periods(&self) -> &Periods {
@@ -304,7 +306,7 @@ impl State {
                 let (meter, late, window, value) = (feed.meter, feed.late, feed.window, feed.value);
                 let feed = Feed { number, meter, late, window, period, value, key: &name, hash };
                 if late {
-                    self.recall(&feed, events.tenant)?;
+                    self.recall(&feed)?;
                 }
                 let located = self.locate(&feed);
                 self.apply_feed((event.timestamp, seq), &feed, located)?;
@@ -371,8 +373,7 @@ impl State {
 
     /// Copies up to `limit` counters of the closed epoch; true once all are copied.
     pub fn drain_epoch(&mut self, limit: usize) -> bool {
-        let incarnation = self.incarnation();
-        let naming = Naming { definitions: &self.definitions, periods: &self.periods, incarnation };
+        let naming = Naming::new(&self.definitions, &self.periods, self.genesis.as_ref());
         self.epoch.drain(naming, &mut self.table, limit)
     }
 
@@ -380,6 +381,11 @@ impl State {
     pub fn take_epoch(&mut self) -> Rows {
         self.epoch.take()
     }
+}
+
+/// 0 before the first record.
+fn incarnation_of(genesis: Option<&Genesis>) -> Incarnation {
+    genesis.map_or(Incarnation(0), |genesis| genesis.incarnation)
 }
 
 /// The tenant of a series.

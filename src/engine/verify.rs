@@ -17,7 +17,7 @@ use crate::engine::record;
 use crate::engine::state::{FoldError, LoadError, State};
 use crate::env::Disk;
 use crate::journal::{self, JournalError, ReplayError, Start, StoreId};
-use crate::model::{EventKey, IdEntry, Seq};
+use crate::model::{EventKey, IdEntry, Seq, hex};
 use crate::store::{META_OWN, MemStore, Rows, Store, StoreError, Table};
 
 /// Differences that are listed; all are counted.
@@ -141,14 +141,14 @@ fn compare_rows(verified: &mut Verified, mut folded: State, store: &dyn Store) -
             let (right, is_own) = (theirs.row(), theirs.row().is_some_and(|(key, _)| META_OWN.contains(&key)));
             match order {
                 Ordering::Less => {
-                    verified.differ(name(table, &key(left)), &left.map(|row| hex(row.1)), &None::<String>)
+                    verified.differ(name(table, &key(left)), &left.map(|row| hex::encode(row.1)), &None::<String>)
                 }
                 Ordering::Greater if table == Table::Meta && is_own => {}
                 Ordering::Greater => {
-                    verified.differ(name(table, &key(right)), &None::<String>, &right.map(|row| hex(row.1)));
+                    verified.differ(name(table, &key(right)), &None::<String>, &right.map(|row| hex::encode(row.1)));
                 }
                 Ordering::Equal if left.map(|row| row.1) != right.map(|row| row.1) => {
-                    let texts = (left.map(|row| hex(row.1)), right.map(|row| hex(row.1)));
+                    let texts = (left.map(|row| hex::encode(row.1)), right.map(|row| hex::encode(row.1)));
                     verified.differ(name(table, &key(left)), &texts.0, &texts.1);
                 }
                 Ordering::Equal => {}
@@ -203,10 +203,6 @@ impl<'a> Last<'a> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// A row's name for people.
 fn name(table: Table, row: &[u8]) -> String {
     let named = |name: &[u8]| {
@@ -227,7 +223,7 @@ fn name(table: Table, row: &[u8]) -> String {
         Table::Periods => key::without_second_text(row).and_then(|name| period(&name)),
         Table::Members | Table::PeriodMembers | Table::Adjustments => None,
     };
-    format!("{} {}", table.name(), text.unwrap_or_else(|| hex(row)))
+    format!("{} {}", table.name(), text.unwrap_or_else(|| hex::encode(row)))
 }
 
 /// The digest of the ids up to `position`, the ids beyond it, and the newest record that any of them names.

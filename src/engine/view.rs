@@ -132,8 +132,7 @@ impl View {
         let mut seen = HashSet::new();
         let seq = self.windows_in_memory(query, &mut seen, visit);
         drop(pin);
-        let definitions = self.state.read().definitions().to_vec();
-        stored::windows(&*snapshot, &definitions, query, &seen, visit)?;
+        stored::windows(&*snapshot, &self.batches.meters(), query, &seen, visit)?;
         Ok(seq)
     }
 

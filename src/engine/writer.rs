@@ -30,6 +30,8 @@ mod time;
 pub use operations::{CustomerSettings, Operation};
 pub use time::{ClockStatus, Paused};
 
+use time::BUSY_TICK;
+
 /// A group takes no further batch from this size on.
 pub const GROUP_BYTES: usize = 4 << 20;
 /// Past so many times the ids of an epoch the store is waited for.
@@ -197,7 +199,7 @@ impl<R> Writer<R> {
     fn decide(&mut self, batch: &Batch) -> Result<Answer, WriterError> {
         let state = self.state.clone();
         let mut state = state.write();
-        self.put_time(&mut state);
+        self.put_time(&mut state, BUSY_TICK);
         let now = self.believed(&state);
         let mut events =
             EventsWriter::start(&mut self.payload, batch.tenant.as_str(), batch.received_at, &batch.periods);
@@ -272,7 +274,7 @@ impl<R> Writer<R> {
         for (number, place) in item.feeds.clone().enumerate() {
             let mut feed = borrow_feed(batch, &batch.feeds[place], number as u8);
             let mut located = state.locate_again(&feed, found.counters[place]);
-            feed.late = state.is_late(&feed, &mut located, now, batch.tenant.as_str())?;
+            feed.late = state.is_late(&feed, &mut located, now)?;
             if feed.late {
                 let definition = &state.definitions()[usize::from(feed.meter.0)];
                 if definition.late == Late::Reject {
@@ -280,7 +282,7 @@ impl<R> Writer<R> {
                     let detail = format!("meter {slug}: the window that ended at {end} is final");
                     return Ok(Err(Outcome::Rejected(Code::LateRejected, detail.into())));
                 }
-                state.recall(&feed, batch.tenant.as_str())?;
+                state.recall(&feed)?;
                 located = state.locate(&feed);
             }
             feeds.push((feed, located));

@@ -12,7 +12,7 @@
 //! | `query` | `GET /v1/meters…`, `GET /v1/customers/{customer}/usage`: windows to rows |
 //! | `totals`, `adjustments` | `GET /v1/periods/{period}/totals`, `GET /v1/adjustments`: what billing pulls |
 //! | `customers` | `GET` and `PUT /v1/customers/{customer}`: anchors, time zones, plans |
-//! | `csv`, `hex` | how text is written |
+//! | `csv` | how text is written |
 //! | `clock` | `GET /v1/clock`, `POST /v1/clock:reset` |
 //! | `health` | `/livez`, `/readyz`, `/healthz`, `/metrics` |
 //!
@@ -27,7 +27,6 @@ pub mod csv;
 mod customers;
 mod document;
 mod health;
-mod hex;
 mod ingest;
 mod instruments;
 pub mod options;

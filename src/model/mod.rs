@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O, reads a clock or knows another folder.
 
+pub mod hex;
 pub mod id;
 pub mod outbox;
 pub mod outcome;

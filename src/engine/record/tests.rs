@@ -1,6 +1,6 @@
 use super::*;
 use crate::meter::{BillingPeriod, Value};
-use crate::model::{EventKey, Fingerprint, Quantity};
+use crate::model::{EventKey, Fingerprint, Quantity, hex};
 
 const HOUR: i64 = 3_600_000_000;
 
@@ -94,10 +94,6 @@ fn payload() -> Vec<u8> {
     out
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Reads all of it, events included; answers with the number of records.
 fn read(bytes: &[u8]) -> Result<usize, RecordError> {
     records(bytes).try_fold(0, |count, record| {
@@ -124,7 +120,7 @@ fn starts(payload: &[u8]) -> Vec<usize> {
 fn writes_the_golden_bytes() {
     let golden = include_str!("../../../tests/golden/records_v2.hex");
     let golden: String = golden.lines().filter(|line| !line.starts_with('#')).flat_map(str::split_whitespace).collect();
-    assert_eq!(hex(&payload()), golden);
+    assert_eq!(hex::encode(&payload()), golden);
 }
 
 #[test]

@@ -91,8 +91,8 @@ impl State {
     }
 
     fn close_window(&mut self, seq: Seq, number: u32, bounds: Window) -> Result<(), FoldError> {
-        let (now, incarnation) = (self.clock.effective(), self.incarnation());
-        let naming = Naming { definitions: &self.definitions, periods: &self.periods, incarnation };
+        let now = self.clock.effective();
+        let naming = Naming::new(&self.definitions, &self.periods, self.genesis.as_ref());
         let series = self.table.get_mut(number);
         let place = series.find(bounds.start).map_err(|_| FoldError::DoesNotFit(seq))?;
         if series.counters[place].is_final || series.counters[place].window != bounds {
@@ -107,8 +107,7 @@ impl State {
     }
 
     fn close_period(&mut self, seq: Seq, number: u32, bounds: Window) -> Result<(), FoldError> {
-        let incarnation = self.incarnation();
-        let naming = Naming { definitions: &self.definitions, periods: &self.periods, incarnation };
+        let naming = Naming::new(&self.definitions, &self.periods, self.genesis.as_ref());
         let is_it = |period| self.periods.get(period).period.bounds == bounds;
         let series = self.table.get_mut(number);
         let place = series.periods.iter().position(|counter| !counter.is_final && is_it(counter.period));

@@ -16,9 +16,11 @@
 //! 2. After `drain` has answered true, `images` is exactly the fold of the log up to the close.
 //! 3. A window that became final goes from the table of counters to that of windows, in one commit.
 
+use crate::engine::record::Genesis;
 use crate::engine::state::codec::{
     RowContext, counter_key, encode_counter, encode_period, encode_window, period_key, put_period_member,
 };
+use crate::engine::state::incarnation_of;
 use crate::engine::state::periods::{PeriodId, Periods};
 use crate::engine::state::series::{Counter, PeriodCounter, Series, SeriesTable};
 use crate::meter::Definition;
@@ -59,6 +61,10 @@ pub struct Naming<'a> {
 }
 
 impl<'a> Naming<'a> {
+    pub fn new(definitions: &'a [Definition], periods: &'a Periods, genesis: Option<&Genesis>) -> Self {
+        Self { definitions, periods, incarnation: incarnation_of(genesis) }
+    }
+
     fn of(&self, series: &Series) -> RowContext<'a> {
         RowContext { definition: &self.definitions[usize::from(series.meter.0)], incarnation: self.incarnation }
     }

@@ -69,13 +69,7 @@ impl State {
 
     /// Whether the feed's window is final, so that the feed is an adjustment; `located` is brought up to date. Without a
     /// counter it is once it has been over for longer than its meter's grace.
-    pub fn is_late(
-        &mut self,
-        feed: &Feed<'_>,
-        located: &mut Located,
-        now: Timestamp,
-        tenant: &str,
-    ) -> Result<bool, FoldError> {
+    pub fn is_late(&mut self, feed: &Feed<'_>, located: &mut Located, now: Timestamp) -> Result<bool, FoldError> {
         if let (Some(number), Ok(place)) = (located.series, located.counter) {
             return Ok(self.table.get(number).counters[place].is_final);
         }
@@ -87,7 +81,7 @@ impl State {
             return Ok(false);
         }
         // Windows as late as this were closed before: the grace has grown, or the clock was set back.
-        self.recall(feed, tenant)?;
+        self.recall(feed)?;
         *located = self.locate(feed);
         let Some(series) = located.series.map(|number| self.table.get(number)) else { return Ok(false) };
         let is_it = |counter: &&PeriodCounter| self.periods.get(counter.period).period == *feed.period;
@@ -198,8 +192,7 @@ impl State {
                 place
             }
         };
-        let incarnation = self.incarnation();
-        let naming = Naming { definitions: &self.definitions, periods: &self.periods, incarnation };
+        let naming = Naming::new(&self.definitions, &self.periods, self.genesis.as_ref());
         let series = self.table.get_mut(number);
         self.epoch.touch(naming, number, series, place);
         let members = add((at, seq), feed, series, place, &mut self.epoch)?;
@@ -209,8 +202,7 @@ impl State {
 
     /// Makes sure that the series has a counter for the period; true if it had none.
     pub(super) fn add_period(&mut self, number: u32, period: super::PeriodId, seq: Seq) -> bool {
-        let incarnation = self.incarnation();
-        let naming = Naming { definitions: &self.definitions, periods: &self.periods, incarnation };
+        let naming = Naming::new(&self.definitions, &self.periods, self.genesis.as_ref());
         let series = self.table.get_mut(number);
         if series.find_period(period).is_some() {
             return false;

@@ -6,17 +6,15 @@
 
 use super::codec::{adjustment_key, counter_key, encode_adjustment, period_key};
 use super::{AdjustmentRow, Feed, FoldError, IN_ORIGINAL, IN_TOTAL, Naming, PeriodId, State};
-use super::{decode_period, decode_window, feeds, tenant_of};
+use super::{decode_period, decode_window, feeds, load_members, tenant_of};
 use crate::engine::state::series::{Base, Counter, PeriodCounter};
 use crate::meter::{Aggregate, Definition};
 use crate::model::{Quantity, Seq, Timestamp};
 use crate::store::{StoreError, Table};
 
-const MEMBER_BYTES: usize = 16;
-
 impl State {
     /// Brings a late feed's counters back into memory, if the store has them.
-    pub fn recall(&mut self, feed: &Feed<'_>, tenant: &str) -> Result<(), FoldError> {
+    pub fn recall(&mut self, feed: &Feed<'_>) -> Result<(), FoldError> {
         let damaged = || FoldError::DamagedRow(self.position.next());
         let definition =
             self.definitions.get(usize::from(feed.meter.0)).ok_or(FoldError::UnknownMeter(self.position.next()))?;
@@ -38,7 +36,7 @@ impl State {
             }
         }
         let period = in_memory.or_else(|| window.as_ref().map(|window| window.period));
-        let period = period.or_else(|| self.periods.find(tenant, feed.period));
+        let period = period.or_else(|| self.periods.find(tenant_of(feed.key), feed.period));
         let has = |period| known.is_some_and(|number| self.table.get(number).find_period(period).is_some());
         let period = match period.filter(|period| !has(*period)) {
             Some(period) => self.recall_period(feed, period)?,
@@ -66,27 +64,12 @@ impl State {
         Ok(Some(row.counter))
     }
 
-    /// Reads the members of a set; answers with how many there are. The rows of one that has become an estimate stay
-    /// behind, and are not wanted.
-    pub(super) fn recall_members(
-        &self,
-        table: Table,
-        prefix: &[u8],
-        aggregate: &mut Aggregate,
-    ) -> Result<u64, StoreError> {
-        let mut found = 0;
+    /// Takes a snapshot only where there is a set to be read: most meters have none.
+    fn recall_members(&self, table: Table, prefix: &[u8], aggregate: &mut Aggregate) -> Result<u64, StoreError> {
         if !aggregate.takes_members() {
             return Ok(0);
         }
-        self.store.scan(table, prefix, &mut |name, _| {
-            if let Some((rest, member)) = name.split_last_chunk::<MEMBER_BYTES>()
-                && rest == prefix
-            {
-                found += u64::from(aggregate.insert_member(u128::from_be_bytes(*member)));
-            }
-            std::ops::ControlFlow::Continue(())
-        })?;
-        Ok(found)
+        load_members(&*self.store.snapshot(), table, prefix, aggregate)
     }
 
     fn put_back(&mut self, feed: &Feed<'_>, window: Option<Counter>, period: Option<PeriodCounter>) {
@@ -116,8 +99,7 @@ impl State {
     pub(super) fn adjust(&mut self, (at, seq): (Timestamp, Seq), feed: &Feed<'_>) -> Result<(), FoldError> {
         let now = self.clock.effective().max(self.received_at);
         let number = self.final_window(feed, seq)?;
-        let incarnation = self.incarnation();
-        let naming = Naming { definitions: &self.definitions, periods: &self.periods, incarnation };
+        let naming = Naming::new(&self.definitions, &self.periods, self.genesis.as_ref());
         let series = self.table.get_mut(number);
         let place = series.find(feed.window.start).map_err(|_| FoldError::DoesNotFit(seq))?;
         self.epoch.touch(naming, number, series, place);
@@ -136,7 +118,7 @@ impl State {
             value,
             event_count: counter.event_count,
             revision: counter.revision,
-            incarnation,
+            incarnation: naming.incarnation,
             timestamp: at,
             received_at: self.received_at,
         };
@@ -180,9 +162,9 @@ impl State {
         if self.add_period(number, period, seq) {
             self.close_late_period(seq, feed, number, period);
         }
-        let (now, incarnation) = (self.clock.effective().max(self.received_at), self.incarnation());
+        let now = self.clock.effective().max(self.received_at);
         let definition = &self.definitions[usize::from(feed.meter.0)];
-        let naming = Naming { definitions: &self.definitions, periods: &self.periods, incarnation };
+        let naming = Naming::new(&self.definitions, &self.periods, self.genesis.as_ref());
         let info = self.periods.get(period).period;
         let series = self.table.get_mut(number);
         let place = series.find_period(period).ok_or(FoldError::DoesNotFit(seq))?;
@@ -230,8 +212,8 @@ impl State {
         (period, window): (PeriodId, Timestamp),
         seq: Seq,
     ) -> Result<(), FoldError> {
-        let (now, incarnation) = (self.clock.effective(), self.incarnation());
-        let naming = Naming { definitions: &self.definitions, periods: &self.periods, incarnation };
+        let now = self.clock.effective();
+        let naming = Naming::new(&self.definitions, &self.periods, self.genesis.as_ref());
         let info = self.periods.get(period).period;
         let series = self.table.get_mut(number);
         let place = series.find_period(period).ok_or(FoldError::DoesNotFit(seq))?;

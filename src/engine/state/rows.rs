@@ -25,10 +25,10 @@ use crate::engine::record::bytes::{Cursor, put_text, put_window};
 use crate::engine::record::{self, ClosedKind, Record, Tally};
 use crate::engine::state::clock::{ClockRow, LogClock, Mark, MarkChange};
 use crate::engine::state::codec::{decode_counter, decode_period, period_prefix};
-use crate::engine::state::{PeriodId, PeriodInfo, State, TenantTotals};
+use crate::engine::state::{PeriodId, PeriodInfo, State, TenantTotals, load_members};
 use crate::meter::BillingPeriod;
 use crate::model::{MeterId, Seq, Timestamp};
-use crate::store::{META_STORE_ID, Rows, Store, StoreError, Table};
+use crate::store::{META_STORE_ID, Rows, Snapshot, Store, StoreError, Table};
 
 const GENESIS: &[u8] = b"genesis";
 const CLOCK: &[u8] = b"clock";
@@ -118,8 +118,9 @@ impl State {
                 Some(())
             })?;
         }
+        let snapshot = store.snapshot();
         for (table, key, set) in unique {
-            state.load_members(table, key, set)?;
+            state.load_set(&*snapshot, table, key, set)?;
         }
         Ok(state)
     }
@@ -239,12 +240,18 @@ impl State {
         (len == name.len()).then(|| self.table.insert(hash, name, MeterId(meter as u16)))
     }
 
-    fn load_members(&mut self, table: Table, key: Vec<u8>, set: Unloaded) -> Result<(), LoadError> {
+    fn load_set(
+        &mut self,
+        snapshot: &dyn Snapshot,
+        table: Table,
+        key: Vec<u8>,
+        set: Unloaded,
+    ) -> Result<(), LoadError> {
         let Unloaded { number, part, expected } = set;
         let damaged = |key: Vec<u8>| LoadError::Damaged { table, key };
         let definition = &self.definitions[usize::from(self.table.get(number).meter.0)];
         let mut loaded = crate::meter::Aggregate::new(definition);
-        let found = self.recall_members(table, &key, &mut loaded)?;
+        let found = load_members(snapshot, table, &key, &mut loaded)?;
         if found != expected {
             return Err(LoadError::Members { key, expected, found });
         }

@@ -2,7 +2,8 @@
 
 use super::{ReadError, View};
 use crate::engine::key;
-use crate::engine::state::{AdjustmentRow, LoadError, State, adjustment_key, decode_adjustment};
+use crate::engine::state::{AdjustmentRow, LoadError, adjustment_key, decode_adjustment};
+use crate::meter::Meters;
 use crate::model::{MeterId, Quantity, Seq, TenantId, Timestamp, Window};
 use crate::store::{Snapshot, Table};
 
@@ -69,10 +70,12 @@ impl View {
         let newer: Vec<(Vec<u8>, AdjustmentRow)> = newer.map(|(key, row)| (key.to_vec(), row.clone())).collect();
         let position = state.position();
         drop(state);
-        let mut rows = stored(&*snapshot, (&prefix, &from), query.limit + 1, &|key, row| self.show(query, key, row))?;
+        let meters = self.batches.meters();
+        let show = |key: &[u8], row: &AdjustmentRow| self.show(&meters, query, key, row);
+        let mut rows = stored(&*snapshot, (&prefix, &from), query.limit + 1, &show)?;
         let last = rows.last().map(|row| (row.seq, row.feed));
         if rows.len() <= query.limit {
-            let shown = newer.iter().map(|(key, row)| self.show(query, key, row));
+            let shown = newer.iter().map(|(key, row)| show(key, row));
             for row in shown.collect::<Result<Vec<_>, _>>()?.into_iter().flatten() {
                 if last.is_none_or(|last| (row.seq, row.feed) > last) {
                     rows.push(row);
@@ -85,19 +88,25 @@ impl View {
     }
 
     /// None if it is not asked for.
-    fn show(&self, query: &AdjustmentsQuery, key: &[u8], row: &AdjustmentRow) -> Result<Option<Adjustment>, ReadError> {
+    fn show(
+        &self,
+        meters: &Meters,
+        query: &AdjustmentsQuery,
+        key: &[u8],
+        row: &AdjustmentRow,
+    ) -> Result<Option<Adjustment>, ReadError> {
         let damaged = || LoadError::Damaged { table: Table::Adjustments, key: key.to_vec() };
         let (name, _) = key::read_series(&row.series).ok_or_else(damaged)?;
         if query.customer.as_deref().is_some_and(|customer| customer != name.customer) {
             return Ok(None);
         }
-        let state = self.state.read();
-        let meter = meter_of(&state, name.meter).ok_or_else(damaged)?;
+        let meter = meters.by_slug(name.meter).ok_or_else(damaged)?.id;
         if query.meter.is_some_and(|wanted| wanted != meter) {
             return Ok(None);
         }
         let (rest, &[feed]) = key.split_last_chunk::<1>().ok_or_else(damaged)?;
         let (_, seq) = rest.split_last_chunk::<8>().ok_or_else(damaged)?;
+        let period = self.state.read().periods().get(row.period).period.label;
         Ok(Some(Adjustment {
             seq: Seq(u64::from_be_bytes(*seq)),
             feed,
@@ -106,7 +115,7 @@ impl View {
             meter,
             dimensions: name.dimensions.iter().map(|value| value.map(str::to_owned)).collect(),
             window: row.window,
-            period: state.periods().get(row.period).period.label.to_string(),
+            period: period.to_string(),
             delta: row.delta,
             value: row.value,
             event_count: row.event_count,
@@ -115,11 +124,6 @@ impl View {
             recorded_at: row.received_at,
         }))
     }
-}
-
-pub(super) fn meter_of(state: &State, slug: &str) -> Option<MeterId> {
-    let place = state.definitions().iter().position(|definition| definition.slug == slug)?;
-    Some(MeterId(place as u16))
 }
 
 type Show<'a> = dyn Fn(&[u8], &AdjustmentRow) -> Result<Option<Adjustment>, ReadError> + 'a;

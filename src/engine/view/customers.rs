@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::stored::load_members;
 use super::{ReadError, SLICE_COST, View};
 use crate::engine::key;
-use crate::engine::state::{IN_TOTAL, LoadError, Series, State, decode_period, period_key, period_prefix};
-use crate::meter::{Aggregate, BillingPeriod, Customer, Definition, Meter, Period, Refusal};
+use crate::engine::state::{
+    IN_TOTAL, LoadError, Series, State, decode_period, load_members, period_key, period_prefix,
+};
+use crate::meter::{Aggregate, BillingPeriod, Customer, Meter, Meters, Period, Refusal};
 use crate::model::{MeterId, Quantity, Seq, TenantId, Timestamp};
 use crate::store::{Snapshot, Table};
 
@@ -79,9 +80,9 @@ impl View {
                 place = state.older_series_of_same_customer(number);
             }
             if place.is_none() {
-                let (definitions, seq) = (state.definitions().to_vec(), state.position());
+                let seq = state.position();
                 drop((state, pin));
-                add_stored(&*snapshot, (tenant.as_str(), customer), &definitions, &mut sums, &seen)?;
+                add_stored(&*snapshot, (tenant.as_str(), customer), &meters, &mut sums, &seen)?;
                 let rows = sums.iter().enumerate().map(|(number, sum)| sum.total(MeterId(number as u16))).collect();
                 return Ok(CustomerUsagePage { rows, seq, as_of: now });
             }
@@ -93,7 +94,7 @@ impl View {
 fn add_stored(
     snapshot: &dyn Snapshot,
     (tenant, customer): (&str, &str),
-    definitions: &[Definition],
+    meters: &Meters,
     sums: &mut [Sum],
     seen: &HashSet<Vec<u8>>,
 ) -> Result<(), ReadError> {
@@ -108,7 +109,7 @@ fn add_stored(
         cursor.seek(&prefix)?;
         while let Some((row, value)) = cursor.row().filter(|(row, _)| row.starts_with(&prefix)) {
             if !seen.contains(row) {
-                add_row(snapshot, (row, value), definitions, sums)?;
+                add_row(snapshot, (row, value), meters, sums)?;
             }
             cursor.advance()?;
         }
@@ -119,16 +120,17 @@ fn add_stored(
 fn add_row(
     snapshot: &dyn Snapshot,
     (row, value): (&[u8], &[u8]),
-    definitions: &[Definition],
+    meters: &Meters,
     sums: &mut [Sum],
 ) -> Result<(), ReadError> {
     let damaged = || LoadError::Damaged { table: Table::Periods, key: row.to_vec() };
     let name = key::without_second_text(row).ok_or_else(damaged)?;
     let (series, bounds) = key::split_bounds(&name).ok_or_else(damaged)?;
     let (parts, _) = key::read_series(series).ok_or_else(damaged)?;
-    let meter = definitions.iter().position(|known| known.slug == parts.meter).ok_or_else(damaged)?;
-    let Some(sum) = sums.get_mut(meter).filter(|sum| sum.period.bounds == bounds) else { return Ok(()) };
-    let period = decode_period(bounds.start, value, &definitions[meter]).ok_or_else(damaged)?;
+    let meter = meters.by_slug(parts.meter).ok_or_else(damaged)?;
+    let sum = sums.get_mut(usize::from(meter.id.0)).filter(|sum| sum.period.bounds == bounds);
+    let Some(sum) = sum else { return Ok(()) };
+    let period = decode_period(bounds.start, value, &meter.definition).ok_or_else(damaged)?;
     if let Some(mut base) = period.counter.base {
         load_members(snapshot, Table::PeriodMembers, &[row, &[IN_TOTAL]].concat(), &mut base.aggregate)?;
         sum.aggregate.merge(&base.aggregate)?;

@@ -4,22 +4,21 @@ use std::collections::HashSet;
 
 use super::{WindowQuery, WindowRow, WindowState};
 use crate::engine::key::{self, SeriesName};
-use crate::engine::state::{LoadError, decode_window};
+use crate::engine::state::{LoadError, decode_window, load_members};
 use crate::engine::view::ReadError;
-use crate::meter::{Aggregate, Definition};
-use crate::model::{MeterId, Timestamp};
+use crate::meter::Meters;
+use crate::model::Timestamp;
 use crate::store::{Cursor, Snapshot, StoreError, Table};
 
 /// Rows that are stepped over before a jump is tried, which costs about a hundred steps.
 const STEPS: usize = 64;
-const MEMBER_BYTES: usize = 16;
 /// Sorts after whatever may follow the beginning of a name: no text is this long, no time this late.
-pub const AFTER_ALL: [u8; 9] = [u8::MAX; 9];
+const AFTER_ALL: [u8; 9] = [u8::MAX; 9];
 
 /// Visits the final windows that are asked for and were not seen yet.
 pub fn windows(
     snapshot: &dyn Snapshot,
-    definitions: &[Definition],
+    meters: &Meters,
     query: &WindowQuery<'_>,
     seen: &HashSet<Vec<u8>>,
     visit: &mut dyn FnMut(WindowRow<'_>),
@@ -31,7 +30,7 @@ pub fn windows(
     }
     let mut cursor = snapshot.cursor(Table::Windows)?;
     cursor.seek(&prefix)?;
-    let reader = Reader { snapshot, definitions, query, seen };
+    let reader = Reader { snapshot, meters, query, seen };
     loop {
         let Some(row) = cursor.row().filter(|(key, _)| key.starts_with(&prefix)) else { return Ok(()) };
         match reader.read(row, visit)? {
@@ -43,7 +42,7 @@ pub fn windows(
 
 struct Reader<'a> {
     snapshot: &'a dyn Snapshot,
-    definitions: &'a [Definition],
+    meters: &'a Meters,
     query: &'a WindowQuery<'a>,
     seen: &'a HashSet<Vec<u8>>,
 }
@@ -58,17 +57,17 @@ impl Reader<'_> {
         let damaged = || LoadError::Damaged { table: Table::Windows, key: row.to_vec() };
         let (series, start) = key::split_start(row).ok_or_else(damaged)?;
         let (name, _) = key::read_series(series).ok_or_else(damaged)?;
-        if let Some(target) = elsewhere(&name, (series, start), self.definitions, self.query) {
+        if let Some(target) = elsewhere(&name, (series, start), self.meters, self.query) {
             return Ok(Some(target));
         }
         if self.seen.contains(row) {
             return Ok(None);
         }
-        let meter = self.definitions.iter().position(|known| known.slug == name.meter).ok_or_else(damaged)?;
-        let (mut counter, _) = decode_window(start, value, &self.definitions[meter]).ok_or_else(damaged)?;
+        let meter = self.meters.by_slug(name.meter).ok_or_else(damaged)?;
+        let (mut counter, _) = decode_window(start, value, &meter.definition).ok_or_else(damaged)?;
         load_members(self.snapshot, Table::Members, row, &mut counter.aggregate)?;
         visit(WindowRow {
-            meter: MeterId(meter as u16),
+            meter: meter.id,
             customer: name.customer,
             dimensions: &name.dimensions,
             window: counter.window,
@@ -85,10 +84,11 @@ impl Reader<'_> {
 fn elsewhere(
     name: &SeriesName<'_>,
     (series, start): (&[u8], Timestamp),
-    definitions: &[Definition],
+    meters: &Meters,
     query: &WindowQuery<'_>,
 ) -> Option<Vec<u8>> {
-    if let Some(wanted) = query.meter.map(|meter| definitions[usize::from(meter.0)].slug.as_str())
+    let known = |meter| meters.get(meter).expect("the caller took the number from these very meters");
+    if let Some(wanted) = query.meter.map(|meter| known(meter).definition.slug.as_str())
         && wanted != name.meter
     {
         let mut target = Vec::with_capacity(series.len());
@@ -119,27 +119,4 @@ fn skip_to(cursor: &mut dyn Cursor, target: &[u8]) -> Result<(), StoreError> {
         cursor.advance()?;
     }
     cursor.seek(target)
-}
-
-/// Reads the members of an exact set.
-pub fn load_members(
-    snapshot: &dyn Snapshot,
-    table: Table,
-    prefix: &[u8],
-    aggregate: &mut Aggregate,
-) -> Result<(), StoreError> {
-    if !aggregate.takes_members() {
-        return Ok(());
-    }
-    let mut cursor = snapshot.cursor(table)?;
-    cursor.seek(prefix)?;
-    while let Some((row, _)) = cursor.row().filter(|(row, _)| row.starts_with(prefix)) {
-        if let Some((rest, member)) = row.split_last_chunk::<MEMBER_BYTES>()
-            && rest == prefix
-        {
-            aggregate.insert_member(u128::from_be_bytes(*member));
-        }
-        cursor.advance()?;
-    }
-    Ok(())
 }

@@ -6,12 +6,13 @@
 //! 1. A page costs its own rows, however many there are before and after: it begins at its key, and walks nothing else.
 //! 2. A row that was open in the view of the store and is gone from memory became final in between: it is read again.
 
-use super::stored::load_members;
+use std::collections::VecDeque;
+
 use super::{ReadError, View, WindowState};
 use crate::engine::key;
 use crate::engine::state::{
-    Content, IN_ORIGINAL, IN_TOTAL, LoadError, PeriodCounter, RowContext, State, decode_period, period_key,
-    period_prefix,
+    Content, IN_ORIGINAL, IN_TOTAL, LoadError, PeriodCounter, RowContext, State, decode_period, load_members,
+    period_key, period_prefix,
 };
 use crate::meter::{Aggregate, BillingPeriod, Definition, Meter, Meters, Period};
 use crate::model::{Duration, Incarnation, MeterId, Quantity, Seq, TenantId, Timestamp, Window};
@@ -61,8 +62,6 @@ pub struct TotalsPage {
     pub is_final: bool,
     /// Set if the period is final and the store has all of it: it changes with every change of any row of it.
     pub version: Option<Seq>,
-    /// The period's name, if it was named.
-    pub label: Option<String>,
 }
 
 /// What one series came to in one billing period.
@@ -94,12 +93,13 @@ pub struct PeriodTotal {
 impl View {
     /// A page of totals.
     pub fn totals(&self, query: &TotalsQuery) -> Result<TotalsPage, ReadError> {
-        let meters = self.batches.meters();
+        // What a customer's calendar becomes from here on counts as changed after this read.
+        let (meters, over_from) = (self.batches.meters(), self.over_from(query));
         let state = self.state.read();
         let (store, now) = (state.store().clone(), state.now());
         let at = query.at.unwrap_or(now);
         let labels = labels(&state, query, at);
-        let (is_final, version) = self.finality(&state, query, now);
+        let (is_final, version) = Self::finality(&state, query, (over_from, now));
         let snapshot = store.snapshot();
         let new = labels.iter().map(|label| new_keys(&state, query, *label)).collect();
         let (as_of, mut seq) = (state.clock().effective(), state.position());
@@ -133,12 +133,11 @@ impl View {
         let more = page.len() > query.limit;
         page.truncate(query.limit);
         // What changed while the rows were read may be in them.
-        let version = version.filter(|_| self.finality(&self.state.read(), query, now).1 == version);
-        let label = match query.period {
-            PeriodChoice::Named(label) => Some(label.to_string()),
-            PeriodChoice::Current | PeriodChoice::Previous => None,
-        };
-        Ok(TotalsPage { rows: page, more, at, seq, as_of, is_final, version, label })
+        let version = version.filter(|_| {
+            let over_from = self.over_from(query);
+            Self::finality(&self.state.read(), query, (over_from, now)).1 == version
+        });
+        Ok(TotalsPage { rows: page, more, at, seq, as_of, is_final, version })
     }
 
     fn is_wanted(&self, query: &TotalsQuery, total: &PeriodTotal, at: Timestamp) -> bool {
@@ -158,16 +157,14 @@ impl View {
 
 /// The names under which wanted rows may stand.
 fn labels(state: &State, query: &TotalsQuery, at: Timestamp) -> Vec<Period> {
-    let may_hold = |period: &BillingPeriod| match query.period {
-        PeriodChoice::Named(label) => period.label == label,
-        PeriodChoice::Current => period.bounds.contains(at),
-        PeriodChoice::Previous => period.bounds.end <= at && at < period.bounds.end.saturating_add(PERIOD_MAX),
+    let may_hold: fn(Window, Timestamp) -> bool = match query.period {
+        PeriodChoice::Named(label) => return vec![label],
+        PeriodChoice::Current => |bounds, at| bounds.contains(at),
+        PeriodChoice::Previous => |bounds, at| bounds.end <= at && at < bounds.end.saturating_add(PERIOD_MAX),
     };
-    if let PeriodChoice::Named(label) = query.period {
-        return vec![label];
-    }
     let periods = state.periods().of(query.tenant.as_str()).map(|info| info.period);
-    let mut labels: Vec<Period> = periods.filter(may_hold).map(|period| period.label).collect();
+    let mut labels: Vec<Period> =
+        periods.filter(|period| may_hold(period.bounds, at)).map(|period| period.label).collect();
     labels.sort();
     labels.dedup();
     labels
@@ -205,7 +202,7 @@ struct Stream<'a> {
     label: Period,
     prefix: Vec<u8>,
     stored: Box<dyn Cursor + 'a>,
-    new: std::iter::Peekable<std::vec::IntoIter<Vec<u8>>>,
+    new: VecDeque<Vec<u8>>,
 }
 
 /// The streams of all names, in order of what follows the name in a key.
@@ -234,18 +231,18 @@ impl<'a> Merge<'a> {
             }
             let mut new = new;
             new.retain(|key| key.starts_with(&prefix) && after.as_ref().is_none_or(|after| key > after));
-            streams.push(Stream { label: *label, prefix, stored, new: new.into_iter().peekable() });
+            streams.push(Stream { label: *label, prefix, stored, new: new.into() });
         }
         Ok(Self(streams))
     }
 
     fn next(&mut self) -> Result<Option<Row>, ReadError> {
         let only = self.0.len() == 1;
-        let place = |stream: &mut Stream<'_>| {
+        let place = |stream: &Stream<'_>| {
             let key = stream.peek()?;
             Some(if only { Vec::new() } else { key::without_second_text(key)? })
         };
-        let places = self.0.iter_mut().enumerate().filter_map(|(at, stream)| Some((place(stream)?, at)));
+        let places = self.0.iter().enumerate().filter_map(|(at, stream)| Some((place(stream)?, at)));
         let Some((_, at)) = places.min() else { return Ok(None) };
         self.0[at].next()
     }
@@ -256,29 +253,22 @@ impl Stream<'_> {
         self.stored.row().filter(|(key, _)| key.starts_with(&self.prefix))
     }
 
-    fn peek(&mut self) -> Option<&[u8]> {
-        let new = self.new.peek().map(Vec::as_slice);
-        let stored = self.stored.row().map(|(key, _)| key).filter(|key| key.starts_with(&self.prefix));
-        match (new, stored) {
+    fn peek(&self) -> Option<&[u8]> {
+        let new = self.new.front().map(Vec::as_slice);
+        match (new, self.stored().map(|(key, _)| key)) {
             (Some(new), Some(stored)) => Some(new.min(stored)),
             (new, stored) => new.or(stored),
         }
     }
 
     fn next(&mut self) -> Result<Option<Row>, ReadError> {
-        let stored = self.stored().map(|(key, value)| (key.to_vec(), value.to_vec()));
-        let new = self.new.peek();
-        let (take_new, take_stored) = match (new, &stored) {
-            (Some(new), Some((stored, _))) => (new <= stored, stored <= new),
-            (new, stored) => (new.is_some(), stored.is_some()),
-        };
-        let new = if take_new { self.new.next() } else { None };
-        let stored = stored.filter(|_| take_stored);
-        if take_stored {
+        let Some(key) = self.peek().map(<[u8]>::to_vec) else { return Ok(None) };
+        let value = self.stored().filter(|(stored, _)| *stored == key).map(|(_, value)| value.to_vec());
+        if value.is_some() {
             self.stored.advance()?;
         }
-        let (label, value) = (self.label, stored.as_ref().map(|(_, value)| value.clone()));
-        Ok(stored.map(|(key, _)| key).or(new).map(|key| Row { label, key, value }))
+        self.new.pop_front_if(|new| *new == key);
+        Ok(Some(Row { label: self.label, key, value }))
     }
 }
 

@@ -9,11 +9,14 @@ use crate::engine::clock_guard::{Change, Resumed};
 use crate::engine::record::{self, ClosedKind, Record};
 use crate::engine::state::State;
 use crate::metrics::{CLOCK_JUMPS, CLOCK_PAUSED, CLOSE_LAG_SECONDS, PERIODS_FINALIZED, WINDOWS_FINALIZED};
-use crate::model::{Duration, Timestamp};
+use crate::model::{Duration, Seq, Timestamp};
 
 /// Counters that may become final, or be called back, in one epoch.
 pub const CLOSES_PER_EPOCH: usize = 100_000;
-const BUSY_TICK: Duration = Duration::from_secs(1);
+/// The least that effective time can be behind.
+const ANY_LAG: Duration = Duration::from_micros(1);
+/// The most that effective time is behind while events arrive.
+pub(super) const BUSY_TICK: Duration = Duration::from_secs(1);
 /// The most that effective time is behind while nothing happens.
 const IDLE_TICK: Duration = Duration::from_secs(60);
 
@@ -82,18 +85,15 @@ impl<R> Writer<R> {
         self.put_tallies(&mut state);
         if self.paused {
             // So that effective time stands still over a restart, too.
-            if self.latest > state.clock().effective() {
-                let horizon = state.clock().horizon();
-                self.put_tick(&mut state, self.latest, horizon);
-            }
+            self.put_time(&mut state, ANY_LAG);
             return;
         }
         state.set_now(self.latest);
-        let (effective, now) = (state.clock().effective(), self.believed(&state));
+        let now = self.believed(&state);
         if let Some(horizon) = state.clock().horizon_due(now, self.options.dedupe_retention) {
             self.put_tick(&mut state, now, horizon);
-        } else if now >= effective.saturating_add(self.idle_tick()) {
-            self.put_time(&mut state);
+        } else {
+            self.put_time(&mut state, self.idle_tick().max(BUSY_TICK));
         }
         let lag = state.closing_lag(now);
         metrics::gauge!(CLOSE_LAG_SECONDS).set(lag.micros() as f64 / 1e6);
@@ -120,10 +120,7 @@ impl<R> Writer<R> {
                 return;
             };
             left = left.saturating_sub(slice.series.len());
-            if state.clock().effective() < now {
-                let horizon = state.clock().horizon();
-                self.put_tick(&mut state, now, horizon);
-            }
+            self.put_time(&mut state, ANY_LAG);
             let start = self.payload.len();
             record::put_closed(&mut self.payload, &state.closed_record(&slice));
             let bytes = self.payload[start..].to_vec();
@@ -141,18 +138,18 @@ impl<R> Writer<R> {
     pub fn note_time(&mut self) {
         self.closing = false;
         let state = self.state.clone();
-        self.put_time(&mut state.write());
+        self.put_time(&mut state.write(), BUSY_TICK);
     }
 
-    /// A Tick with the present time, if the last one is old.
-    pub(super) fn put_time(&mut self, state: &mut State) {
-        if self.latest >= state.clock().effective().saturating_add(BUSY_TICK) {
+    /// A Tick with the present time, if effective time is at least so far behind it.
+    pub(super) fn put_time(&mut self, state: &mut State, lag_min: Duration) {
+        if self.latest >= state.clock().effective().saturating_add(lag_min) {
             let horizon = state.clock().horizon();
             self.put_tick(state, self.latest, horizon);
         }
     }
 
-    fn put_tick(&mut self, state: &mut State, effective: Timestamp, horizon: crate::model::Seq) {
+    fn put_tick(&mut self, state: &mut State, effective: Timestamp, horizon: Seq) {
         record::put_tick(&mut self.payload, effective, horizon);
         apply_own(state, &Record::Tick { effective, horizon });
     }

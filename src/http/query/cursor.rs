@@ -3,10 +3,9 @@
 //! Bytes: version 1 · window start (µs, i64 BE) · customer · dimension count u8 · each dimension. A text is a flag byte
 //! (0 not given, 1 given), and if given its length (u16 BE) and bytes.
 
-use crate::http::hex;
 use crate::http::problem::Problem;
 use crate::http::query::fold::RowKey;
-use crate::model::Timestamp;
+use crate::model::{Timestamp, hex};
 
 const VERSION: u8 = 1;
 

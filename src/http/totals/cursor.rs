@@ -8,9 +8,8 @@
 //!    the query's tenant and period only.
 
 use crate::engine::{Hasher, TotalsQuery};
-use crate::http::hex;
 use crate::http::totals::request::period_name;
-use crate::model::Timestamp;
+use crate::model::{Timestamp, hex};
 
 const VERSION: u8 = 3;
 const KEY: [u8; 16] = *b"meterd cursor v2";

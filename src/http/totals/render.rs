@@ -23,11 +23,10 @@ impl Renderer {
         Self { meters, instants: Instants::default() }
     }
 
-    /// `{"period","as_of","final","data":[…],"next_cursor"}`; `period` is the one named, or else what was asked for.
+    /// `{"period","as_of","final","data":[…],"next_cursor"}`; `period` is what was asked for.
     pub fn document(&mut self, asked: &str, page: &TotalsPage, next_cursor: Option<&str>) -> Vec<u8> {
         let mut out = Vec::with_capacity(ROW_BYTES * (page.rows.len() + 1));
-        let period = page.label.as_deref().unwrap_or(asked);
-        let (period, as_of) = (json(Some(period)), as_of(page));
+        let (period, as_of) = (json(Some(asked)), as_of(page));
         let head = format!("{{\"period\":{period},\"as_of\":\"{as_of}\",\"final\":{},\"data\":[", page.is_final);
         out.extend_from_slice(head.as_bytes());
         for (at, total) in page.rows.iter().enumerate() {

@@ -8,9 +8,8 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::engine::{PeriodTotal, WindowState};
-use crate::http::hex;
 use crate::meter::Definition;
-use crate::model::{Quantity, Timestamp};
+use crate::model::{Quantity, Timestamp, hex};
 
 /// Caps come with their own issue; until then nothing is over one.
 const NO_OVERAGE: &str = "0";

@@ -72,8 +72,7 @@ fn encodes_every_field_of_a_header_in_its_place() {
     };
     let (bytes, link) = header.encode(seed);
     let expected = "14131211 24232221 34333231 4847464544434241 54535251 61000000 7877767574737271 8887868584838281 9897969594939291";
-    let hex: String = bytes[12..].iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, expected.replace(' ', ""));
+    assert_eq!(hex::encode(&bytes[12..]), expected.replace(' ', ""));
     assert_eq!(Header::decode(&bytes, seed), Some((header, link)));
     assert_eq!(Header::decode(&bytes, Seed::new(StoreId(1))), None);
     for bit in 0..HEADER_BYTES * 8 {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::{Compression, Journal, JournalError, Options, Recovered, ReplayError, Start, StoreId};
 use crate::env::{Disk, SimDisk};
-use crate::model::Seq;
+use crate::model::{Seq, hex};
 
 const STORE_ID: StoreId = StoreId(0x0f0e_0d0c_0b0a_0908_0706_0504_0302_0100);
 

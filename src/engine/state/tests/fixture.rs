@@ -142,7 +142,7 @@ impl Log {
 
     fn event(&mut self, tenant: &str, event: &NewEvent) -> Result<Vec<bool>, Code> {
         let (mut placed, periods) = self.place(tenant, event);
-        self.decide(tenant, &mut placed)?;
+        self.decide(&mut placed)?;
         let mut bytes = Vec::new();
         let identity = (EventKey(self.records.len() as u128), Fingerprint(0));
         let mut encoder = EventEncoder::start(&mut bytes, identity, event.at, &event.customer, b"{}");
@@ -181,18 +181,18 @@ impl Log {
     }
 
     /// As the writer decides; what has left memory must make no difference.
-    fn decide(&mut self, tenant: &str, placed: &mut [Placed]) -> Result<(), Code> {
+    fn decide(&mut self, placed: &mut [Placed]) -> Result<(), Code> {
         let mut state = self.state.write();
         let now = self.now.max(state.clock().effective());
         for (number, placed) in placed.iter_mut().enumerate() {
             let feed = borrow(placed, number, &self.hasher);
             let (mut located, mut expected) = (state.locate(&feed), self.reference.locate(&feed));
-            let late = state.is_late(&feed, &mut located, now, tenant).unwrap();
-            let expected = self.reference.is_late(&feed, &mut expected, now, tenant).unwrap();
+            let late = state.is_late(&feed, &mut located, now).unwrap();
+            let expected = self.reference.is_late(&feed, &mut expected, now).unwrap();
             assert_eq!(late, expected, "{:?} at {now}", placed.window);
             placed.late = late;
             if late {
-                state.recall(&borrow(placed, number, &self.hasher), tenant).unwrap();
+                state.recall(&borrow(placed, number, &self.hasher)).unwrap();
             }
         }
         let feeds: Vec<Feed<'_>> =

@@ -56,7 +56,7 @@ pub fn total() -> PeriodTotal {
 
 fn page(rows: Vec<PeriodTotal>, version: Option<Seq>) -> TotalsPage {
     let as_of = at("2026-12-05T00:00:00Z");
-    TotalsPage { rows, more: false, at: as_of, seq: Seq(9), as_of, is_final: version.is_some(), version, label: None }
+    TotalsPage { rows, more: false, at: as_of, seq: Seq(9), as_of, is_final: version.is_some(), version }
 }
 
 fn row() -> serde_json::Value {
@@ -92,7 +92,6 @@ fn a_document_has_the_rows_and_where_it_goes_on() {
 #[test]
 fn a_final_document_is_the_same_bytes_whenever_it_is_read() {
     let mut first = page(vec![total()], Some(Seq(3)));
-    first.label = Some("2026-11".to_owned());
     let document = rendered("2026-11", &first, None);
     assert_eq!(document["as_of"], "2026-12-02T00:00:00Z");
     assert_eq!((&document["final"], &document["next_cursor"]), (&true.into(), &serde_json::Value::Null));

@@ -72,7 +72,6 @@ fn a_page_leads_to_the_next_one_of_the_same_query_in_any_form() {
         as_of: Timestamp::EPOCH,
         is_final: true,
         version: None,
-        label: None,
     };
     let cursor = request.next_cursor(&page).unwrap();
     let with = |extra: &[(&str, &str)]| {

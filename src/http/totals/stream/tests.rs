@@ -61,7 +61,6 @@ impl Rows {
             as_of: Timestamp::EPOCH,
             is_final: true,
             version: Some(Seq(if first < self.changes_at { 1 } else { 2 })),
-            label: None,
         })
     }
 }
