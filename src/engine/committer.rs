@@ -252,6 +252,7 @@ impl WriterLoop {
             Message::Operation(operation, reply) => {
                 let done = self.writer.operate(*operation, now, reply);
                 self.shared.set_clock_status(self.writer.clock_status(now.0));
+                self.shared.note_outbox();
                 done.map_err(Into::into)
             }
         };

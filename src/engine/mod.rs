@@ -17,6 +17,7 @@
 //! 1. Only `committer` changes durable state.
 //! 2. An engine has no globals: many can be open in one process, each on its own directory.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossbeam_channel::{Sender, TrySendError};
@@ -80,6 +81,8 @@ struct Inner {
     requests: Sender<Message>,
     threads: Mutex<Option<Threads>>,
     report: Report,
+    sinks: Vec<SinkDefinition>,
+    sink_health: Mutex<BTreeMap<String, SinkHealth>>,
     _lock: Arc<dyn DiskLock>,
 }
 
@@ -122,6 +125,8 @@ impl Engine {
             requests,
             threads: Mutex::new(Some(threads)),
             report,
+            sinks: options.sinks.clone(),
+            sink_health: Mutex::default(),
             _lock: parts.lock.clone(),
         })))
     }
@@ -186,6 +191,43 @@ impl Engine {
             TrySendError::Full(_) => Refusal::Overloaded,
             TrySendError::Disconnected(_) => Refusal::Stopping,
         })
+    }
+
+    /// Records a step of a delivery, or changes a sink. The answer's `done` says what came of it, once that is durable.
+    /// Taken also while the disk is nearly full, and until the engine has ended.
+    pub fn deliver(&self, operation: DeliveryOperation) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        let (permit, (reply, answer)) = (self.0.shared.gate.pass(), oneshot::channel());
+        let operation = Box::new(Operation::Deliver(operation));
+        self.send(Message::Operation(operation, (reply, permit)))?;
+        Ok(answer)
+    }
+
+    /// Changes when delivery may have something to do: the store has committed, or a sink or delivery was changed.
+    pub fn outbox_changed(&self) -> watch::Receiver<u64> {
+        self.0.shared.outbox()
+    }
+
+    /// The time to go by: it stands still while the clock is not believed, and goes back only by a reset.
+    pub fn believed_now(&self) -> Timestamp {
+        let clock = self.clock();
+        match (clock.effective, clock.paused) {
+            (Some(effective), Some(_)) => effective,
+            (effective, _) => clock.wall.max(effective.unwrap_or(clock.wall)),
+        }
+    }
+
+    /// The sinks that the config names.
+    pub fn configured_sinks(&self) -> &[SinkDefinition] {
+        &self.0.sinks
+    }
+
+    /// Notes what is known of a sink beyond the log.
+    pub fn set_sink_health(&self, sink: &str, health: SinkHealth) {
+        self.0.sink_health.lock().insert(sink.to_owned(), health);
+    }
+
+    pub fn sink_health(&self, sink: &str) -> Option<SinkHealth> {
+        self.0.sink_health.lock().get(sink).cloned()
     }
 
     /// What the engine makes of the machine's clock.

@@ -1,6 +1,6 @@
 //! What the engine lets its owner choose.
 
-use crate::engine::ClockOptions;
+use crate::engine::{ClockOptions, SinkDefinition};
 use crate::model::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct Options {
     pub close_slice: usize,
     /// When a step of the wall clock is not believed.
     pub clock: ClockOptions,
+    /// Who is to get rows of the outbox.
+    pub sinks: Vec<SinkDefinition>,
 }
 
 impl Default for Options {
@@ -46,6 +48,7 @@ impl Default for Options {
             persist_interval: Duration::from_secs(2),
             close_slice: 1_000,
             clock: ClockOptions::default(),
+            sinks: Vec::new(),
         }
     }
 }

@@ -12,6 +12,8 @@
 //! | 6 Closed | kind u8 (0 windows, 1 billing periods) · meter u16 · start i64 · end i64 · count u32, then each: series name (u16 length, bytes) |
 //! | 7 CustomerChanged | tenant text · customer text · settings as JSON |
 //! | 8 ClockReset | effective time i64 · reason text |
+//! | 9 Incarnation | incarnation u32 · reason text |
+//! | 10–18 | of sinks and deliveries: see [`delivery`] |
 //!
 //! Periods: count u32, then each: name text (`2026-11`) · start i64 · end i64.
 //!
@@ -35,9 +37,11 @@ use crate::meter::{Customer, Definition};
 use crate::model::{Incarnation, MeterId, Seq, Timestamp, Window};
 
 pub mod bytes;
+pub mod delivery;
 mod events;
 
 use bytes::{Cursor, len_u32, put_bytes, put_text, put_time, put_window};
+pub use delivery::{AttemptRecord, DeliveryRecord, SinkRecord, put_delivery, put_sink};
 pub use events::{EventEncoder, EventRecord, Events, EventsWriter};
 
 /// The version of this format that `Genesis` carries.
@@ -54,6 +58,16 @@ enum Kind {
     Closed = 6,
     CustomerChanged = 7,
     ClockReset = 8,
+    Incarnation = 9,
+    SinkDefined = 10,
+    SinkPaused = 11,
+    SinkResumed = 12,
+    SinkForgotten = 13,
+    DeliveryPlanned = 14,
+    AttemptFailed = 15,
+    Delivered = 16,
+    DeadLettered = 17,
+    ReplayRequested = 18,
 }
 
 /// What a Closed record closes.
@@ -106,11 +120,31 @@ pub enum Record<'a> {
     Genesis(Genesis),
     MeterVersion(MeterId, Box<Definition>),
     Events(Events<'a>),
-    Tick { effective: Timestamp, horizon: Seq },
-    Tally { tenant: &'a str, tally: Tally },
+    Tick {
+        effective: Timestamp,
+        horizon: Seq,
+    },
+    Tally {
+        tenant: &'a str,
+        tally: Tally,
+    },
     Closed(Closed<'a>),
-    CustomerChanged { tenant: &'a str, customer: &'a str, settings: Box<Customer> },
-    ClockReset { effective: Timestamp, reason: &'a str },
+    CustomerChanged {
+        tenant: &'a str,
+        customer: &'a str,
+        settings: Box<Customer>,
+    },
+    ClockReset {
+        effective: Timestamp,
+        reason: &'a str,
+    },
+    /// What is made final from here on is of this incarnation: the directory was restored or repaired.
+    Incarnation {
+        incarnation: Incarnation,
+        reason: &'a str,
+    },
+    Sink(SinkRecord<'a>),
+    Delivery(DeliveryRecord<'a>),
 }
 
 /// Windows, or billing periods, of one meter with the same bounds that are final from here on.
@@ -130,6 +164,7 @@ impl Record<'_> {
             Record::Events(events) => u64::from(events.count),
             Record::Genesis(_) | Record::MeterVersion(..) | Record::Tick { .. } | Record::Tally { .. } => 1,
             Record::Closed(_) | Record::CustomerChanged { .. } | Record::ClockReset { .. } => 1,
+            Record::Incarnation { .. } | Record::Sink(_) | Record::Delivery(_) => 1,
         }
     }
 }
@@ -207,6 +242,13 @@ pub fn put_clock_reset(out: &mut Vec<u8>, effective: Timestamp, reason: &str) {
     });
 }
 
+pub fn put_incarnation(out: &mut Vec<u8>, incarnation: Incarnation, reason: &str) {
+    put_record(out, Kind::Incarnation, |out| {
+        out.extend_from_slice(&incarnation.0.to_le_bytes());
+        put_text(out, reason);
+    });
+}
+
 /// Reads the records of one frame, in order.
 pub fn records(payload: &[u8]) -> impl Iterator<Item = Result<Record<'_>, RecordError>> {
     let mut at = 0;
@@ -241,6 +283,9 @@ fn read_record(payload: &[u8], at: usize) -> Result<(Record<'_>, usize), RecordE
         6 => read_closed(&mut cursor),
         7 => read_customer_changed(&mut cursor),
         8 => read_clock_reset(&mut cursor),
+        9 => read_incarnation(&mut cursor),
+        10..=13 => delivery::read_sink(header[0], &mut cursor).map(Record::Sink),
+        14..=18 => delivery::read_delivery(header[0], &mut cursor).map(Record::Delivery),
         kind => return Err(RecordError::UnknownKind { kind, at }),
     };
     match record {
@@ -297,6 +342,10 @@ fn read_customer_changed<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
 
 fn read_clock_reset<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
     Some(Record::ClockReset { effective: cursor.time()?, reason: cursor.text()?? })
+}
+
+fn read_incarnation<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
+    Some(Record::Incarnation { incarnation: Incarnation(cursor.u32()?), reason: cursor.text()?? })
 }
 
 fn start_record(out: &mut Vec<u8>, kind: Kind) -> usize {

@@ -10,19 +10,21 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::engine::Options;
 use crate::engine::batch::{Batches, Context};
 use crate::engine::calendars::Calendars;
 use crate::engine::dedupe::{Index, Recent};
 use crate::engine::hash::{Hasher, TableHasher};
-use crate::engine::record::{self, Genesis};
+use crate::engine::record::{self, Genesis, SinkRecord};
 use crate::engine::state::{FoldError, LoadError, State};
 use crate::engine::writer::{CommitJob, Writer};
+use crate::engine::{Options, SinkDefinition};
 use crate::env::{Clock, Disk, DiskLock};
 use crate::journal::{self, Journal, JournalError, ReplayError, Start, StoreId};
 use crate::meter::{Definition, FrozenField, Meters, MetersError};
 use crate::model::{Duration, Incarnation, MeterId, Seq};
 use crate::store::{Store, StoreError};
+
+mod restored;
 
 /// Held while a process has the data directory open.
 const LOCK_FILE: &str = "lock";
@@ -74,6 +76,8 @@ pub enum OpenError {
     MeterChanged { slug: String, frozen: Vec<FrozenField> },
     #[error(transparent)]
     Meters(#[from] MetersError),
+    #[error("cannot read or remove the data directory's file {file}: {source}")]
+    Mark { file: &'static str, source: std::io::Error },
 }
 
 fn fields(frozen: &[FrozenField]) -> String {
@@ -157,7 +161,7 @@ pub fn open(
         return Err(OpenError::JournalBehind { journal: journal.last(), store: known });
     }
     let Replay { mut state, recent, .. } = replay;
-    let meters = record_config(&mut state, &mut journal, definitions, entropy, &*parts.clock)?;
+    let meters = record_config(parts, options, &mut state, &mut journal, definitions, entropy)?;
     report.last = state.position();
     let clock = parts.clock.clone();
     Ok(Opened { journal, state, recent, index, meters, table_hasher, clock, report })
@@ -260,11 +264,12 @@ impl Replay {
 
 /// Writes Genesis into a new log, and a `MeterVersion` for every meter that is new or has changed.
 fn record_config(
+    parts: &Parts,
+    options: &Options,
     state: &mut State,
     journal: &mut Journal,
     definitions: &[Definition],
     entropy: Entropy,
-    clock: &dyn Clock,
 ) -> Result<Meters, OpenError> {
     let first = state.position().next();
     let mut payload = Vec::new();
@@ -276,12 +281,19 @@ fn record_config(
             store_id: journal.store_id().0,
             dedupe_key: entropy.dedupe_key,
             incarnation: Incarnation(1),
-            created_at: clock.now(),
+            created_at: parts.clock.now(),
         };
         record::put_genesis(&mut payload, &genesis);
     }
     for (meter, definition) in changed_meters(state.definitions(), definitions)? {
         record::put_meter_version(&mut payload, meter, definition);
+    }
+    for sink in changed_sinks(state, &options.sinks) {
+        record::put_sink(&mut payload, &SinkRecord::Defined { name: &sink.name, kinds: sink.kinds });
+    }
+    let restored = restored::read(&*parts.disk)?;
+    if let Some(reason) = &restored {
+        record::put_incarnation(&mut payload, Incarnation(state.incarnation().0.max(1) + 1), reason);
     }
     for record in record::records(&payload) {
         let record = record.expect("just encoded");
@@ -292,6 +304,11 @@ fn record_config(
         journal.append(first, u32::try_from(count).expect("at most 65,537 records"), &payload)?;
         journal.sync()?;
     }
+    if let Some(reason) = &restored {
+        restored::remove(&*parts.disk)?;
+        let incarnation = state.incarnation().0;
+        tracing::warn!(incarnation, reason, "the directory was restored: every sink is paused until it is resumed");
+    }
     let mut meters = Meters::new();
     for (number, definition) in state.definitions().iter().enumerate() {
         meters.put(MeterId(number as u16), definition.clone())?;
@@ -299,6 +316,18 @@ fn record_config(
     let configured = |slug: &str| definitions.iter().any(|definition| definition.slug == slug);
     meters.retire(|definition| !configured(&definition.slug));
     Ok(meters)
+}
+
+/// The configured sinks that the log does not have in this form.
+fn changed_sinks<'a>(state: &State, configured: &'a [SinkDefinition]) -> Vec<&'a SinkDefinition> {
+    for (name, _) in state.outbox().sinks() {
+        if !configured.iter().any(|sink| *sink.name == **name) {
+            let name = &**name;
+            tracing::warn!(sink = name, "a sink is not configured any more: its rows are kept until it is forgotten");
+        }
+    }
+    let known = |sink: &SinkDefinition| state.outbox().sink(&sink.name).is_some_and(|known| known.kinds == sink.kinds);
+    configured.iter().filter(|sink| !known(sink)).collect()
 }
 
 /// The configured definitions that the log does not have in this form, with their numbers.

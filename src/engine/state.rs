@@ -24,6 +24,7 @@ mod epoch;
 mod feeds;
 mod late;
 mod members;
+mod outbox;
 mod periods;
 mod pins;
 mod rows;
@@ -34,6 +35,9 @@ pub use codec::{AdjustmentRow, Content, RowContext, adjustment_key, counter_key,
 pub use codec::{IN_ORIGINAL, IN_TOTAL, decode_period, decode_window, period_key, period_prefix};
 pub use feeds::{Feed, Located, StateLimits};
 pub use members::load_members;
+pub use outbox::{
+    Outbox, OutboxContent, Sink, decode_attempt, decode_outbox, outbox_key, split_dead_key, split_outbox_key,
+};
 pub use periods::{PeriodId, PeriodInfo, Periods};
 pub use pins::Pin;
 pub use rows::LoadError;
@@ -88,6 +92,8 @@ pub struct State {
     leaving: VecDeque<(u64, u32, Vec<CounterRef>)>,
     /// Series that were removed: generation, number. Readers may stand on them.
     removed: VecDeque<(u64, u32)>,
+    /// What goes out.
+    outbox: Outbox,
     /// The newest time that was believed. For readers: no part of the fold.
     now: Timestamp,
 }
@@ -137,6 +143,7 @@ impl State {
             pins: Pins::default(),
             leaving: VecDeque::new(),
             removed: VecDeque::new(),
+            outbox: Outbox::default(),
             now: Timestamp::MIN,
         }
     }
@@ -267,8 +274,22 @@ impl State {
                 let changes = self.clock.reset(*effective, first);
                 self.mark_changes.extend(changes);
             }
+            Record::Incarnation { incarnation, reason } => self.begin_incarnation(first, *incarnation, reason)?,
+            Record::Sink(record) => self.apply_sink(first, record)?,
+            Record::Delivery(record) => self.apply_delivery(first, record)?,
         }
         self.position = first;
+        Ok(())
+    }
+
+    /// What is final from here on outranks what the same log went on to say elsewhere, and nothing goes out by itself.
+    fn begin_incarnation(&mut self, seq: Seq, incarnation: Incarnation, reason: &str) -> Result<(), FoldError> {
+        // Rows name the incarnation in which their counter changed last, not the one in which they are copied.
+        let naming = Naming::new(&self.definitions, &self.periods, self.genesis.as_ref());
+        self.epoch.settle(naming, &mut self.table);
+        let genesis = self.genesis.as_mut().ok_or(FoldError::OutOfPlace(seq))?;
+        genesis.incarnation = incarnation;
+        self.pause_after_restore(reason);
         Ok(())
     }
 

@@ -176,7 +176,7 @@ fn order(ours: Option<(&[u8], &[u8])>, theirs: Option<(&[u8], &[u8])>) -> Option
     }
 }
 
-/// Sorted changes, of each key the last: what a store would hold after them.
+/// Sorted changes, of each key the last, without the ranges deleted: what a store would hold after them.
 struct Last<'a> {
     rows: Vec<crate::store::Row<'a>>,
     at: usize,
@@ -188,7 +188,13 @@ impl<'a> Last<'a> {
         all.reverse();
         all.dedup_by_key(|row| (row.table, row.key));
         all.reverse();
-        all.retain(|row| row.value.is_some());
+        // Sorted too, and apart from each other.
+        let ranges = rows.ranges();
+        let is_deleted = |row: &crate::store::Row<'_>| {
+            let after = ranges.partition_point(|range| (range.table, &*range.from) <= (row.table, row.key));
+            after.checked_sub(1).is_some_and(|before| ranges[before].contains(row.table, row.key))
+        };
+        all.retain(|row| row.value.is_some() && !is_deleted(row));
         Self { rows: all, at: 0 }
     }
 
@@ -222,6 +228,7 @@ fn name(table: Table, row: &[u8]) -> String {
         Table::Counters | Table::Windows => named(row),
         Table::Periods => key::without_second_text(row).and_then(|name| period(&name)),
         Table::Members | Table::PeriodMembers | Table::Adjustments => None,
+        Table::Outbox | Table::Deliveries | Table::Attempts | Table::DeadLetters => None,
     };
     format!("{} {}", table.name(), text.unwrap_or_else(|| hex::encode(row)))
 }

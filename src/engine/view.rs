@@ -21,6 +21,7 @@ use crate::store::StoreError;
 
 mod adjustments;
 mod customers;
+mod outbox;
 mod stored;
 mod totals;
 

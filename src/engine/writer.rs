@@ -18,12 +18,14 @@ use crate::engine::Options;
 use crate::engine::batch::{Batch, Batches, Feed as BatchFeed, Item, Slot};
 use crate::engine::clock_guard::ClockGuard;
 use crate::engine::dedupe::{Generation, Index, Recent};
+use crate::engine::outbox::Done;
 use crate::engine::record::{self, EventsWriter, Record, Tally};
 use crate::engine::state::{Feed, FoldError, Located, State, StateLimits};
 use crate::meter::Late;
 use crate::model::{Code, Duration, IdEntry, Outcome, Seq, TenantId, Timestamp};
 use crate::store::{Commit, StoreError};
 
+mod deliveries;
 mod operations;
 mod time;
 
@@ -52,6 +54,8 @@ pub struct Answer {
     pub seq: Seq,
     /// Accepted events that became adjustments, by their places in the request.
     pub late: Vec<u32>,
+    /// What an operation came to.
+    pub done: Done,
 }
 
 /// Everything decided since the last group was sealed.
@@ -244,7 +248,7 @@ impl<R> Writer<R> {
         if count > 0 {
             state.end_events(batch.tenant.as_str(), count, last);
         }
-        Ok(Answer { outcomes, seq: last, late })
+        Ok(Answer { outcomes, seq: last, late, done: Done::Done })
     }
 
     /// Whether an event is to be counted, and where.

@@ -5,8 +5,10 @@ use std::ops::ControlFlow;
 use super::{Commit, META_STORE_ID, Store, StoreError, Table};
 use crate::model::{EventKey, Fingerprint, IdEntry, Seq};
 
+mod ranges;
 mod snapshots;
 
+pub use ranges::*;
 pub use snapshots::*;
 
 /// From this many ids a commit counts as bulk in stores made by a `Bench`.
@@ -311,6 +313,11 @@ macro_rules! suite {
             cursors_pass_over_what_was_deleted_in_memory_and_on_disk,
             rows_of_every_table_live_and_die_with_the_position,
             snapshots_agree_with_a_model_through_random_commits,
+            a_range_is_deleted_after_every_put_of_its_commit_and_no_key_beyond_it,
+            a_range_that_holds_nothing_deletes_nothing,
+            snapshots_and_cursors_from_before_a_range_still_see_its_rows,
+            a_deleted_range_lives_and_dies_with_the_position,
+            a_queue_that_moves_on_has_only_what_is_behind_its_front,
         );
     };
     ($bench:ty: $($name:ident,)*) => {

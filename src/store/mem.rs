@@ -71,6 +71,11 @@ impl State {
                 None => table.remove(row.key),
             };
         }
+        for range in commit.rows.ranges() {
+            let table = self.table(range.table);
+            let keys: Vec<_> = table.range(range.from.clone()..range.to.clone()).map(|(key, _)| key.clone()).collect();
+            keys.iter().for_each(|key| drop(table.remove(key)));
+        }
         self.set_position(commit.position);
     }
 

@@ -6,6 +6,7 @@
 //! | meta | name | position, format version, store id, what the engine adds | puts |
 //! | counters, members | the engine's | the engine's | puts, deletions |
 //! | windows, periods, period_members, adjustments | the engine's | the engine's | puts, deletions |
+//! | outbox, deliveries, attempts, dead_letters | the engine's | the engine's | puts, deletions, deletions of ranges |
 //!
 //! 1. `commit` applies rows, ids and position as one: after a crash rows are the fold of the log up to exactly
 //!    `position`.
@@ -36,7 +37,7 @@ mod rows;
 pub use error::StoreError;
 pub use mem::MemStore;
 pub use rocks::{Options, RocksStore};
-pub use rows::{Commit, Row, Rows, Table};
+pub use rows::{Commit, Row, RowRange, Rows, Table};
 
 /// From this many ids in one commit they are written as one sorted file instead of one put each.
 pub const BULK_IDS_MIN: usize = 50_000;

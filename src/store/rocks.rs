@@ -134,6 +134,9 @@ impl RocksStore {
                 None => batch.delete_cf(table, row.key),
             }
         }
+        for range in commit.rows.ranges() {
+            batch.delete_range_cf(tables[range.table as usize], &range.from, &range.to);
+        }
         batch.put_cf(self.table(Table::Meta), META_POSITION, codec::encode_position(commit.position));
         batch
     }

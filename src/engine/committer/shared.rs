@@ -28,6 +28,8 @@ pub struct Shared {
     durable_watch: watch::Sender<Seq>,
     clock_status: Mutex<Option<ClockStatus>>,
     failure: watch::Sender<Option<Failure>>,
+    /// Counts what may give delivery something to do.
+    outbox: watch::Sender<u64>,
 }
 
 impl Shared {
@@ -41,11 +43,21 @@ impl Shared {
             durable_watch: watch::Sender::new(durable),
             clock_status: Mutex::new(None),
             failure: watch::Sender::new(None),
+            outbox: watch::Sender::new(0),
         })
     }
 
     pub fn durable(&self) -> watch::Receiver<Seq> {
         self.durable_watch.subscribe()
+    }
+
+    /// Changes when the store has committed, and when a sink or delivery was changed.
+    pub fn outbox(&self) -> watch::Receiver<u64> {
+        self.outbox.subscribe()
+    }
+
+    pub(super) fn note_outbox(&self) {
+        self.outbox.send_modify(|count| *count += 1);
     }
 
     pub fn failure(&self) -> watch::Receiver<Option<Failure>> {

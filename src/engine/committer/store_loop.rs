@@ -64,6 +64,7 @@ impl StoreLoop {
         let took = self.shared.clock.monotonic().micros() - before.micros();
         metrics::histogram!(STORE_COMMIT_SECONDS).record(took as f64 / 1e6);
         metrics::gauge!(STORE_POSITION).set(position.0 as f64);
+        self.shared.note_outbox();
         // The writer may be gone: then the engine has failed, and says so elsewhere.
         let _ = self.committed.send(position);
         Ok(())

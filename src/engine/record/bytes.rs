@@ -45,6 +45,10 @@ impl<'a> Cursor<'a> {
         Some(head)
     }
 
+    pub fn u8(&mut self) -> Option<u8> {
+        self.take().map(|[byte]| byte)
+    }
+
     pub fn u16(&mut self) -> Option<u16> {
         self.take().map(u16::from_le_bytes)
     }

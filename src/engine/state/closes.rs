@@ -12,9 +12,9 @@
 //!    `closed_to` neither can be, and up to it the store is asked.
 
 use super::closing::Due;
-use super::{CounterRef, FoldError, Naming, State};
+use super::{CounterRef, FoldError, Naming, OutboxContent, State};
 use crate::engine::record::{Closed, ClosedKind};
-use crate::model::{Duration, MeterId, Seq, Timestamp, Window};
+use crate::model::{Duration, MeterId, OutboxPosition, RowKind, Seq, Timestamp, Window};
 
 /// What one Closed record is to hold.
 #[derive(Debug)]
@@ -80,18 +80,20 @@ impl State {
     pub(super) fn close(&mut self, seq: Seq, closed: &Closed<'_>) -> Result<(), FoldError> {
         let to = self.closed_to.get_mut(usize::from(closed.meter.0)).ok_or(FoldError::UnknownMeter(seq))?;
         *to = closed.bounds.end.max(*to);
-        for name in &closed.series {
+        for (index, name) in closed.series.iter().enumerate() {
             let number = self.table.find(self.hasher.hash(name), name).ok_or(FoldError::DoesNotFit(seq))?;
             match closed.kind {
-                ClosedKind::Windows => self.close_window(seq, number, closed.bounds)?,
+                ClosedKind::Windows => {
+                    self.close_window(OutboxPosition::new(seq, index as u32), number, closed.bounds)?;
+                }
                 ClosedKind::Periods => self.close_period(seq, number, closed.bounds)?,
             }
         }
         Ok(())
     }
 
-    fn close_window(&mut self, seq: Seq, number: u32, bounds: Window) -> Result<(), FoldError> {
-        let now = self.clock.effective();
+    fn close_window(&mut self, position: OutboxPosition, number: u32, bounds: Window) -> Result<(), FoldError> {
+        let (now, seq) = (self.clock.effective(), position.seq);
         let naming = Naming::new(&self.definitions, &self.periods, self.genesis.as_ref());
         let series = self.table.get_mut(number);
         let place = series.find(bounds.start).map_err(|_| FoldError::DoesNotFit(seq))?;
@@ -103,6 +105,17 @@ impl State {
         (counter.is_final, counter.revision, counter.changed_at) = (true, 1, now);
         self.epoch.let_go(number, counter);
         let period = counter.period;
+        let content = OutboxContent {
+            at: now,
+            window: bounds,
+            value: counter.value(),
+            delta: None,
+            event_count: counter.event_count,
+            revision: counter.revision,
+            incarnation: naming.incarnation,
+            series: &series.key,
+        };
+        self.outbox.put(&mut self.epoch, RowKind::Windows, position, &content);
         self.merge_into_period(number, (period, bounds.start), seq)
     }
 

@@ -180,6 +180,28 @@ impl Epoch {
         self.additions.put(table, key, value);
     }
 
+    /// The row goes, whether it was put before or not.
+    pub fn delete_row(&mut self, table: Table, key: &[u8]) {
+        self.additions.delete(table, key);
+    }
+
+    /// The rows from `from` to before `to` go, and are never written again.
+    pub fn delete_range(&mut self, table: Table, from: &[u8], to: &[u8]) {
+        self.additions.delete_range(table, from, to);
+    }
+
+    /// Copies every changed counter now, as it is: what its row says beside its value is about to change.
+    pub fn settle(&mut self, naming: Naming<'_>, table: &mut SeriesTable) {
+        while !self.drain(naming, table, usize::MAX) {}
+        // What the current epoch has changed so far goes with its own rows; a later change puts it once more.
+        let closing = std::mem::take(&mut self.images);
+        self.images = std::mem::take(&mut self.additions);
+        for counter in std::mem::take(&mut self.dirty) {
+            self.copy(naming, table, counter, self.current);
+        }
+        self.additions = std::mem::replace(&mut self.images, closing);
+    }
+
     /// Ends the current epoch here, with rows that belong to it. The previous one must be drained and taken.
     pub fn close(&mut self, meta: &Rows) {
         debug_assert!(self.closing.is_empty() && self.images.is_empty(), "one epoch closes at a time");
@@ -202,27 +224,34 @@ impl Epoch {
             }
             match self.closing.pop() {
                 None => return true,
-                Some(CounterRef::Window(number, start)) => {
-                    let series = table.get_mut(number);
-                    if let Ok(place) = series.find(start)
-                        && series.counters[place].dirty_epoch == closing
-                    {
-                        series.counters[place].dirty_epoch = 0;
-                        self.copy_window(naming, series, place);
-                    }
-                }
-                Some(CounterRef::Period(number, period)) => {
-                    let series = table.get_mut(number);
-                    if let Some(place) = series.find_period(period)
-                        && series.periods[place].dirty_epoch == closing
-                    {
-                        series.periods[place].dirty_epoch = 0;
-                        self.copy_period(naming, series, place);
-                    }
-                }
+                Some(counter) => self.copy(naming, table, counter, closing),
             }
         }
         self.closing.is_empty()
+    }
+
+    /// Copies a counter that changed in this epoch and was not copied yet.
+    fn copy(&mut self, naming: Naming<'_>, table: &mut SeriesTable, counter: CounterRef, epoch: u32) {
+        let (CounterRef::Window(number, _) | CounterRef::Period(number, _)) = counter;
+        let series = table.get_mut(number);
+        match counter {
+            CounterRef::Window(_, start) => {
+                if let Ok(place) = series.find(start)
+                    && series.counters[place].dirty_epoch == epoch
+                {
+                    series.counters[place].dirty_epoch = 0;
+                    self.copy_window(naming, series, place);
+                }
+            }
+            CounterRef::Period(_, period) => {
+                if let Some(place) = series.find_period(period)
+                    && series.periods[place].dirty_epoch == epoch
+                {
+                    series.periods[place].dirty_epoch = 0;
+                    self.copy_period(naming, series, place);
+                }
+            }
+        }
     }
 
     /// The rows of the epoch that was closed and drained.

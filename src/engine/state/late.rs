@@ -5,11 +5,11 @@
 //! 2. An adjustment never merges into another one, and never changes what was final before: it has a row of its own.
 
 use super::codec::{adjustment_key, counter_key, encode_adjustment, period_key};
-use super::{AdjustmentRow, Feed, FoldError, IN_ORIGINAL, IN_TOTAL, Naming, PeriodId, State};
+use super::{AdjustmentRow, Feed, FoldError, IN_ORIGINAL, IN_TOTAL, Naming, OutboxContent, PeriodId, State};
 use super::{decode_period, decode_window, feeds, load_members, tenant_of};
 use crate::engine::state::series::{Base, Counter, PeriodCounter};
 use crate::meter::{Aggregate, Definition};
-use crate::model::{Quantity, Seq, Timestamp};
+use crate::model::{OutboxPosition, Quantity, RowKind, Seq, Timestamp};
 use crate::store::{StoreError, Table};
 
 impl State {
@@ -132,6 +132,18 @@ impl State {
         let mut name = Vec::with_capacity(64);
         adjustment_key(&mut name, tenant_of(feed.key), seq.0, feed.number);
         self.epoch.add_row(Table::Adjustments, &name, &encode_adjustment(&row));
+        let content = OutboxContent {
+            at: self.clock.effective().max(self.received_at),
+            window: row.window,
+            value: row.value,
+            delta: Some(row.delta),
+            event_count: row.event_count,
+            revision: row.revision,
+            incarnation: row.incarnation,
+            series: feed.key,
+        };
+        let position = OutboxPosition::new(seq, feed.number.into());
+        self.outbox.put(&mut self.epoch, RowKind::Adjustments, position, &content);
         self.adjustments.push_back((seq, name, row));
     }
 

@@ -11,6 +11,7 @@
 //! | meta `tenant/` + name | accepted, duplicate, conflict, rejected, capped: u64 each |
 //! | meta `customer/` + tenant, customer (each: length u16 BE, text) | settings as JSON |
 //! | meta `period/` + number u32 BE | tenant, name (each: length u16, text); start i64; end i64; counters not final u64; last change u64 |
+//! | meta `sink/`, `request/`; outbox, deliveries, attempts, dead_letters | see `outbox::codec` |
 //! | all other tables | see `codec` |
 //!
 //! Values are little-endian. Loading reads what is not final: open counters, and the period counters of periods that have
@@ -25,7 +26,7 @@ use crate::engine::record::bytes::{Cursor, put_text, put_window};
 use crate::engine::record::{self, ClosedKind, Record, Tally};
 use crate::engine::state::clock::{ClockRow, LogClock, Mark, MarkChange};
 use crate::engine::state::codec::{decode_counter, decode_period, period_prefix};
-use crate::engine::state::{PeriodId, PeriodInfo, State, TenantTotals, load_members};
+use crate::engine::state::{Outbox, PeriodId, PeriodInfo, State, TenantTotals, load_members};
 use crate::meter::BillingPeriod;
 use crate::model::{MeterId, Seq, Timestamp};
 use crate::store::{META_STORE_ID, Rows, Snapshot, Store, StoreError, Table};
@@ -91,6 +92,7 @@ impl State {
                 serde_json::to_vec(&*self.customers[&name]).expect("settings hold only texts, numbers and lists");
             rows.put(Table::Meta, &[CUSTOMER, &name].concat(), &json);
         }
+        self.outbox.put_changes(rows);
         for id in self.periods.take_changed() {
             rows.put(Table::Meta, &[PERIOD, &id.0.to_be_bytes()].concat(), &encode_info(self.periods.get(id)));
         }
@@ -165,6 +167,7 @@ impl State {
             rest.is_empty().then_some(())
         })?;
         self.clock = LogClock::restore(row, marks);
+        self.outbox = Outbox::load(store)?;
         self.closed_to = vec![Timestamp::MIN; self.definitions.len()];
         load_table(store, Table::Meta, CLOSED, |key, value| {
             let number = u16::from_be_bytes(key[CLOSED.len()..].try_into().ok()?);
@@ -305,7 +308,7 @@ fn decode_info(value: &[u8]) -> Option<PeriodInfo> {
     cursor.0.is_empty().then_some(info)
 }
 
-fn load_table(
+pub(super) fn load_table(
     store: &dyn Store,
     table: Table,
     prefix: &[u8],

@@ -5,3 +5,4 @@ pub(in crate::engine) mod fixture;
 mod fold;
 mod known_errors;
 mod memory;
+mod outbox;

@@ -2,6 +2,7 @@
 
 use super::{Answer, Writer, apply_own};
 use crate::engine::key;
+use crate::engine::outbox::{DeliveryOperation, Done};
 use crate::engine::record::{self, Record};
 use crate::engine::state::State;
 use crate::meter::{Customer, Zone};
@@ -16,6 +17,8 @@ pub enum Operation {
     PutCustomer { tenant: TenantId, customer: String, settings: CustomerSettings },
     /// The wall clock is right, whatever was believed before.
     ResetClock { reason: String },
+    /// A step of a delivery, or a change of a sink.
+    Deliver(DeliveryOperation),
 }
 
 /// What can be set for a customer; the door has checked it.
@@ -38,6 +41,7 @@ impl<R> Writer<R> {
     ) -> Result<(), StoreError> {
         let state = self.state.clone();
         let mut state = state.write();
+        let mut done = Done::Done;
         match operation {
             Operation::PutCustomer { tenant, customer, settings } => {
                 self.put_customer(&mut state, tenant.as_str(), &customer, settings)?;
@@ -51,8 +55,9 @@ impl<R> Writer<R> {
                 metrics::gauge!(CLOCK_PAUSED).set(0.0);
                 tracing::warn!(%wall, reason, "the clock was reset by an operator");
             }
+            Operation::Deliver(operation) => done = self.deliver(&mut state, operation)?,
         }
-        let answer = Answer { outcomes: Vec::new(), seq: state.position(), late: Vec::new() };
+        let answer = Answer { outcomes: Vec::new(), seq: state.position(), late: Vec::new(), done };
         self.answers.push((reply, answer));
         Ok(())
     }

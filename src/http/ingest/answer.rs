@@ -82,10 +82,11 @@ fn event_result<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Done;
     use crate::model::Seq;
 
     async fn rendered(outcomes: Vec<Outcome>, all_results: bool) -> (u16, serde_json::Value) {
-        let answer = Answer { outcomes, seq: Seq(9), late: vec![0] };
+        let answer = Answer { outcomes, seq: Seq(9), late: vec![0], done: Done::Done };
         let response = render(&answer, &Tally::of(&answer), &Ids::default(), "", all_results);
         let status = response.status().as_u16();
         assert_eq!(response.headers()[CONTENT_TYPE], "application/json");

@@ -8,7 +8,7 @@ use crate::store::{Commit, Cursor, Snapshot, Store, Table};
 
 const NEXT: u64 = 1 << 20;
 
-fn put(store: &dyn Store, table: Table, rows: &[(&str, &str)]) {
+pub(super) fn put(store: &dyn Store, table: Table, rows: &[(&str, &str)]) {
     let mut commit = Commit { position: store.position().next(), ..Commit::default() };
     rows.iter().for_each(|(key, value)| commit.rows.put(table, key.as_bytes(), value.as_bytes()));
     store.commit(&commit).unwrap();
@@ -20,7 +20,7 @@ fn delete(store: &dyn Store, table: Table, keys: &[&str]) {
     store.commit(&commit).unwrap();
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
@@ -29,13 +29,13 @@ fn key_of(cursor: &dyn Cursor) -> Option<String> {
 }
 
 /// All rows from `from` on.
-fn walk(snapshot: &dyn Snapshot, table: Table, from: &str) -> Vec<(String, String)> {
+pub(super) fn walk(snapshot: &dyn Snapshot, table: Table, from: &str) -> Vec<(String, String)> {
     let mut cursor = snapshot.cursor(table).unwrap();
     cursor.seek(from.as_bytes()).unwrap();
     rest(&mut *cursor)
 }
 
-fn rest(cursor: &mut dyn Cursor) -> Vec<(String, String)> {
+pub(super) fn rest(cursor: &mut dyn Cursor) -> Vec<(String, String)> {
     let mut rows = Vec::new();
     while let Some((key, value)) = cursor.row() {
         rows.push((text(key), text(value)));
@@ -44,11 +44,11 @@ fn rest(cursor: &mut dyn Cursor) -> Vec<(String, String)> {
     rows
 }
 
-fn get(snapshot: &dyn Snapshot, table: Table, key: &str) -> Option<String> {
+pub(super) fn get(snapshot: &dyn Snapshot, table: Table, key: &str) -> Option<String> {
     snapshot.get(table, key.as_bytes()).unwrap().map(|value| text(&value))
 }
 
-fn pairs(rows: &[(&str, &str)]) -> Vec<(String, String)> {
+pub(super) fn pairs(rows: &[(&str, &str)]) -> Vec<(String, String)> {
     rows.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
@@ -237,6 +237,12 @@ pub fn snapshots_agree_with_a_model_through_random_commits<B: Bench>() {
                 commit.rows.put(table, key.as_bytes(), value.as_bytes());
                 model.insert((table, key), value);
             }
+        }
+        if random.u32(..4) == 0 {
+            let table = Table::ALL[random.usize(1..Table::ALL.len())];
+            let (from, to) = (format!("{:02}", random.u32(..40)), format!("{:02}", random.u32(..40)));
+            commit.rows.delete_range(table, from.as_bytes(), to.as_bytes());
+            model.retain(|(t, key), _| *t != table || *key < from || *key >= to);
         }
         store.commit(&commit).unwrap();
         if random.u32(..8) == 0 {

@@ -19,6 +19,9 @@
 //!    within half a second. What a snapshot holds is dropped by the compaction that RocksDB starts when it is
 //!    released. Compacting by age would come after the next start, and range deletions do not fit: a window's counters
 //!    lie apart, one in each series.
+//! 5. A queue is deleted from its front in ranges: one entry, which a read passes in one step and which compaction counts
+//!    as all the bytes it covers. Files below it are dropped whole as levels fill, so a queue needs options of no kind of
+//!    its own.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -334,5 +334,8 @@ pub fn drop_table(commit: &mut Commit, table: Table) {
             None => kept.delete(row.table, row.key),
         }
     }
+    for range in commit.rows.ranges().iter().filter(|range| range.table != table) {
+        kept.delete_range(range.table, &range.from, &range.to);
+    }
     commit.rows = kept;
 }
