@@ -250,9 +250,12 @@ impl WriterLoop {
             }
             Message::Batch(batch, reply) => self.writer.take(*batch, reply),
             Message::Operation(operation, reply) => {
+                let wakes = matches!(&*operation, Operation::Deliver(operation) if operation.wakes_delivery());
                 let done = self.writer.operate(*operation, now, reply);
                 self.shared.set_clock_status(self.writer.clock_status(now.0));
-                self.shared.note_outbox();
+                if wakes {
+                    self.shared.note_outbox();
+                }
                 done.map_err(Into::into)
             }
         };

@@ -224,6 +224,16 @@ pub enum DeliveryOperation {
     },
 }
 
+impl DeliveryOperation {
+    /// It may give a sink's worker something to do that the worker has not asked for itself.
+    pub fn wakes_delivery(&self) -> bool {
+        match self {
+            Self::Replay { .. } | Self::Pause { .. } | Self::Resume { .. } | Self::Forget { .. } => true,
+            Self::Plan { .. } | Self::Failed { .. } | Self::Delivered { .. } | Self::Dead { .. } => false,
+        }
+    }
+}
+
 /// Which dead letters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplayFilter {

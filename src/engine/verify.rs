@@ -264,3 +264,25 @@ impl IdSum {
         self.sum = self.sum.wrapping_add(Hasher::new(&[0; 16]).hash128(&bytes));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fold_is_compared_without_the_ranges_that_it_deleted() {
+        let mut rows = Rows::default();
+        for number in 0..10_u8 {
+            rows.put(Table::Outbox, &[number], &[]);
+            rows.put(Table::Attempts, &[number], &[]);
+        }
+        rows.delete_range(Table::Outbox, &[0], &[4]);
+        rows.delete_range(Table::Attempts, &[5], &[6]);
+        rows.delete_range(Table::Outbox, &[7], &[8]);
+        rows.delete(Table::Outbox, &[9]);
+        rows.sort();
+        let left = |table| Last::of(&rows).rows.iter().filter(|row| row.table == table).map(|row| row.key[0]).collect();
+        let (outbox, attempts): (Vec<u8>, Vec<u8>) = (left(Table::Outbox), left(Table::Attempts));
+        assert_eq!((outbox, attempts), (vec![4, 5, 6, 8], vec![0, 1, 2, 3, 4, 6, 7, 8, 9]));
+    }
+}
