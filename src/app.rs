@@ -5,7 +5,7 @@
 //! | log, metrics | engine refuses new work |
 //! | data directory, its lock, store | requests under way are answered, the listener closes |
 //! | engine: recovery, threads | engine drains; its last epoch goes to the store, which persists |
-//! | listener, then the line with the address | exit 0 |
+//! | listener, delivery, then the line with the address | exit 0 |
 //!
 //! 1. The address is printed once requests are served, and not before.
 //! 2. If the engine fails, no request is answered any more, its threads end, and the process exits with a non-zero code.
@@ -19,6 +19,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::delivery::webhook::SetupError;
+use crate::delivery::{self, Sink};
 use crate::engine::{self, Engine, Entropy, Failure, OpenError, Parts, Verified, VerifyError};
 use crate::env::{Clock, Disk, OsDisk, SystemClock};
 use crate::meter::Definition;
@@ -26,6 +28,7 @@ use crate::store::{RocksStore, Store, StoreError};
 use crate::{http, metrics};
 
 mod log;
+mod sinks;
 
 /// After a failure: how long requests under way have to notice that nobody will answer them.
 const EDGES_END_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
@@ -48,6 +51,8 @@ pub enum AppError {
     Open(#[from] OpenError),
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    #[error("sink {name}: {source}")]
+    Sink { name: String, source: SetupError },
     #[error("{0}")]
     Failed(Failure),
 }
@@ -71,6 +76,7 @@ pub fn run(config: &Config) -> Result<(), AppError> {
 
 fn run_logged(config: &Config) -> Result<(), AppError> {
     let metrics = install_metrics()?;
+    let sinks = sinks::open(config)?;
     let parts = open_parts(config)?;
     let entropy = entropy().map_err(io("cannot read random bytes"))?;
     let engine = Engine::open(&parts, &config.engine, config.journal, &config.meters, entropy)?;
@@ -80,7 +86,7 @@ fn run_logged(config: &Config) -> Result<(), AppError> {
         .enable_all()
         .build()
         .map_err(io("cannot start threads"))?;
-    let served = runtime.block_on(serve(config, &engine, metrics));
+    let served = runtime.block_on(serve(config, &engine, sinks, metrics));
     match &served {
         Ok(()) => {
             engine.stop();
@@ -106,6 +112,7 @@ fn install_metrics() -> Result<PrometheusHandle, AppError> {
         .set_buckets_for_metric(exact(metrics::ACK_SECONDS), &ACK_BUCKETS)?
         .set_buckets_for_metric(exact(metrics::JOURNAL_SYNC_SECONDS), &SYNC_BUCKETS)?
         .set_buckets_for_metric(exact(metrics::STORE_COMMIT_SECONDS), &ACK_BUCKETS)?
+        .set_buckets_for_metric(exact(metrics::DELIVERY_SECONDS), &ACK_BUCKETS)?
         .set_buckets_for_metric(exact(metrics::GROUP_RECORDS), &GROUP_BUCKETS)?
         .install_recorder()?;
     metrics::describe();
@@ -153,12 +160,13 @@ fn log_recovery(engine: &Engine) {
     );
 }
 
-async fn serve(config: &Config, engine: &Engine, metrics: PrometheusHandle) -> Result<(), AppError> {
+async fn serve(config: &Config, engine: &Engine, sinks: Vec<Sink>, metrics: PrometheusHandle) -> Result<(), AppError> {
     let listener = TcpListener::bind(config.http.listen).await;
     let listener = listener.map_err(io(format!("cannot listen on {}", config.http.listen)))?;
     let address = listener.local_addr().map_err(io("cannot tell the address"))?;
     let shutdown = CancellationToken::new();
-    tokio::spawn(upkeep(metrics.clone(), shutdown.clone()));
+    tokio::spawn(upkeep(metrics.clone(), engine.clone(), shutdown.clone()));
+    let delivery = delivery::start(engine, sinks, shutdown.clone());
     let mut failure = engine.failure();
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate()).map_err(io("cannot handle SIGTERM"))?,
@@ -182,6 +190,7 @@ async fn serve(config: &Config, engine: &Engine, metrics: PrometheusHandle) -> R
         }
         failed = failure.wait_for(Option::is_some) => return Err(failed_with(failed.ok().and_then(|f| f.clone()))),
     }
+    delivery.stop().await;
     Ok(())
 }
 
@@ -199,10 +208,13 @@ fn announce(address: std::net::SocketAddr) {
     tracing::info!(%address, "serving");
 }
 
-async fn upkeep(metrics: PrometheusHandle, shutdown: CancellationToken) {
+async fn upkeep(metrics: PrometheusHandle, engine: Engine, shutdown: CancellationToken) {
     let mut interval = tokio::time::interval(UPKEEP);
     while shutdown.run_until_cancelled(interval.tick()).await.is_some() {
         metrics.run_upkeep();
+        let engine = engine.clone();
+        // A panic in there has been reported; it costs no more than a stale gauge.
+        let _ = tokio::task::spawn_blocking(move || sinks::measure(&engine)).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! The config file: read once, checked whole, turned into each component's own options.
 //!
 //! ```text
-//! bytes ──► Source ──► toml tree with spans ──► tables of keys (sections, meters) ──► Config
+//! bytes ──► Source ──► toml tree with spans ──► tables of keys (sections, meters, sinks) ──► Config
 //!                            │                          │                    │
 //!                      syntax errors            unknown keys, types,   rules over several keys
 //!                            └──────────────────────────┴────────────────────┴──► Report: all of them
@@ -9,18 +9,21 @@
 //!
 //! 1. A config is taken whole or refused whole. Nothing is guessed, clamped or ignored: a misspelt key is an error.
 //! 2. A `Report` holds every error that can be told apart, in file order, each with the place that caused it.
-//! 3. Every key but a meter's `slug` has a default, and `Config::default()` is what an empty file says.
-//! 4. What a meter counts never changes under its slug (`check_against`): its totals may have been billed.
+//! 3. Every key but a meter's `slug` and what a sink cannot do without has a default, and `Config::default()` is what an empty file says.
+//! 4. Secrets are read here, and show in no report and no `Debug`.
+//! 5. What a meter counts never changes under its slug (`check_against`): its totals may have been billed.
 //!
 //! The tree is walked by hand from tables of keys, because serde stops at the first error; the same tables answer
 //! "did you mean", and let a test prove that `config/meterd.toml` leaves no option out.
 
 mod item;
+mod mask;
 mod meters;
 mod reader;
 mod recorded;
 mod report;
 mod sections;
+mod sinks;
 mod source;
 mod suggest;
 mod syntax;
@@ -36,6 +39,7 @@ use crate::model::Duration;
 use crate::{engine, http, journal, meter, store};
 
 pub use report::{ConfigError, Report};
+pub use sinks::{Destination, Kind as SinkKind, Sink};
 pub use source::{Position, Source};
 
 /// The largest config file that is read, in bytes.
@@ -50,6 +54,8 @@ pub struct Config {
     pub store: store::Options,
     /// In the order of the file; slugs are unique.
     pub meters: Vec<meter::Definition>,
+    /// In the order of the file; names are unique. `engine.sinks` has their definitions.
+    pub sinks: Vec<Sink>,
     /// What every definition says too.
     pub billing: Billing,
     /// Where the journal and the store live. A relative path starts at the working directory.
@@ -69,6 +75,7 @@ impl Default for Config {
             journal: journal::Options::default(),
             store: store::Options::default(),
             meters: Vec::new(),
+            sinks: Vec::new(),
             billing: Billing::default(),
             data_dir: PathBuf::from("data"),
             log: LogOptions::default(),

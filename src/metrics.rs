@@ -38,6 +38,16 @@ pub const INDEX_RUNS: &str = "meterd_index_runs";
 pub const INDEX_IDS: &str = "meterd_index_ids";
 pub const DISK_AVAILABLE_BYTES: &str = "meterd_disk_available_bytes";
 
+pub const DELIVERY_ATTEMPTS: &str = "meterd_delivery_attempts_total";
+pub const DELIVERY_ROWS: &str = "meterd_delivery_rows_total";
+pub const DELIVERY_SECONDS: &str = "meterd_delivery_seconds";
+pub const DEAD_LETTERS: &str = "meterd_dead_letters_total";
+pub const DELIVERIES_PENDING: &str = "meterd_deliveries_pending";
+pub const SINK_BREAKER: &str = "meterd_sink_breaker";
+pub const DEAD_LETTERS_WAITING: &str = "meterd_dead_letters";
+pub const OUTBOX_AGE_SECONDS: &str = "meterd_outbox_age_seconds";
+pub const SINK_PAUSED: &str = "meterd_sink_paused";
+
 /// Registers unit and help of every metric; called once the recorder is installed.
 pub fn describe() {
     describe_gauge!(BUILD_INFO, "Always 1; the labels name the version that runs.");
@@ -81,4 +91,28 @@ pub fn describe() {
     describe_gauge!(INDEX_RUNS, "Sorted runs that the lookup of an id may have to probe.");
     describe_gauge!(INDEX_IDS, "Ids in the index, estimated; expired ones until compaction meets them.");
     describe_gauge!(DISK_AVAILABLE_BYTES, Unit::Bytes, "Free space of the data directory's file system.");
+    describe_delivery();
+}
+
+fn describe_delivery() {
+    describe_counter!(
+        DELIVERY_ATTEMPTS,
+        "Attempts at deliveries by sink and outcome: delivered, failed, circuit_open."
+    );
+    describe_counter!(DELIVERY_ROWS, "Rows that a sink took, replays included.");
+    describe_histogram!(
+        DELIVERY_SECONDS,
+        Unit::Seconds,
+        "One attempt, from first byte to answer, failed ones included."
+    );
+    describe_counter!(DEAD_LETTERS, "Deliveries that became dead letters.");
+    describe_gauge!(DELIVERIES_PENDING, "Deliveries that are neither delivered nor dead letters.");
+    describe_gauge!(DEAD_LETTERS_WAITING, "Dead letters that wait for an operator.");
+    describe_gauge!(
+        OUTBOX_AGE_SECONDS,
+        Unit::Seconds,
+        "How long the oldest row has waited that is neither delivered nor in a dead letter."
+    );
+    describe_gauge!(SINK_BREAKER, "A sink's circuit breaker: 0 closed, 1 half-open, 2 open.");
+    describe_gauge!(SINK_PAUSED, "1 while a sink is paused.");
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use crate::cli::{ConfigArgs, EXIT_CONFIG, EXIT_IO};
 use crate::config::{self, Config, Report};
 use crate::meter::Definition;
+use crate::model::RowKind;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -74,6 +75,11 @@ fn summary(file: &str, config: &Config) -> String {
         let (zone, event_type) = (&meter.time_zone, &meter.event_type);
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {slug:width$}  {aggregation:6}  per {window:3}  {zone}  from {event_type}");
+    }
+    for sink in &config.sinks {
+        let kinds: Vec<&str> = sink.definition.kinds.iter().map(RowKind::as_str).collect();
+        let (name, kind) = (&sink.definition.name, sink.destination.kind().as_str());
+        let _ = writeln!(text, "  sink {name}: {kind}, gets {}", kinds.join(", "));
     }
     text
 }

@@ -3,7 +3,7 @@
 //! 1. A [`Client`] is one connection on one thread; it connects when first used and again after a loss.
 //! 2. Every call ends: connecting, sending and reading share one time-out, and an answer has a longest length.
 //! 3. A request over a connection that had been idle is sent once more if the connection turns out to be gone. All
-//!    requests here may be repeated: reads change nothing, and events carry ids.
+//!    requests here may be repeated: reads change nothing, events carry ids, operations are idempotent.
 
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -23,6 +23,7 @@ use crate::cli::EXIT_IO;
 
 /// The longest answer that is read, in bytes: a page of 10,000 rows stays far below it.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// Where a daemon listens, from a URL such as `http://127.0.0.1:8080`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,6 +105,15 @@ impl std::fmt::Display for Target {
     }
 }
 
+/// One request.
+struct Call<'a> {
+    method: Method,
+    path: &'a str,
+    content_type: Option<&'static str>,
+    key: Option<&'a str>,
+    body: Bytes,
+}
+
 /// See the module.
 pub struct Client {
     target: Target,
@@ -121,11 +131,17 @@ impl Client {
     }
 
     pub fn get(&mut self, path: &str) -> Result<Reply, ClientError> {
-        self.request(Method::GET, path, None, Bytes::new())
+        self.request(&Call { method: Method::GET, path, content_type: None, key: None, body: Bytes::new() })
     }
 
     pub fn post(&mut self, path: &str, content_type: &'static str, body: Bytes) -> Result<Reply, ClientError> {
-        self.request(Method::POST, path, Some(content_type), body)
+        self.request(&Call { method: Method::POST, path, content_type: Some(content_type), key: None, body })
+    }
+
+    /// POSTs JSON with an `Idempotency-Key`: the same call again has no effect of its own.
+    pub fn post_once(&mut self, path: &str, key: &str, body: Bytes) -> Result<Reply, ClientError> {
+        let content_type = Some("application/json");
+        self.request(&Call { method: Method::POST, path, content_type, key: Some(key), body })
     }
 
     /// GETs a JSON document; any status but 200 is an error that carries the problem's detail.
@@ -138,33 +154,25 @@ impl Client {
         serde_json::from_slice(&reply.body).map_err(|cause| GetError::Json { path, cause })
     }
 
-    fn request(
-        &mut self,
-        method: Method,
-        path: &str,
-        content_type: Option<&'static str>,
-        body: Bytes,
-    ) -> Result<Reply, ClientError> {
+    fn request(&mut self, call: &Call<'_>) -> Result<Reply, ClientError> {
         let reused = self.sender.is_some();
-        match self.attempt(&method, path, content_type, body.clone()) {
-            Err(ClientError::Lost(_)) if reused => self.attempt(&method, path, content_type, body),
+        match self.attempt(call) {
+            Err(ClientError::Lost(_)) if reused => self.attempt(call),
             outcome => outcome,
         }
     }
 
-    fn attempt(
-        &mut self,
-        method: &Method,
-        path: &str,
-        content_type: Option<&'static str>,
-        body: Bytes,
-    ) -> Result<Reply, ClientError> {
-        let mut request = Request::builder().method(method).uri(path).header(HOST, &self.authority);
+    fn attempt(&mut self, call: &Call<'_>) -> Result<Reply, ClientError> {
+        let mut request = Request::builder().method(&call.method).uri(call.path).header(HOST, &self.authority);
         request = request.header(ACCEPT, "application/json");
-        if let Some(content_type) = content_type {
+        if let Some(content_type) = call.content_type {
             request = request.header(CONTENT_TYPE, content_type);
         }
-        let request = request.body(Full::new(body)).map_err(|error| ClientError::Answer(error.to_string()))?;
+        if let Some(key) = call.key {
+            request = request.header(IDEMPOTENCY_KEY, key);
+        }
+        let request =
+            request.body(Full::new(call.body.clone())).map_err(|error| ClientError::Answer(error.to_string()))?;
         let (target, kept) = (&self.target, self.sender.take());
         let exchange = async {
             let mut sender = match kept {

@@ -21,15 +21,19 @@ mod bench;
 mod check_config;
 pub mod client;
 pub mod daemon;
+mod deliveries;
 mod demo;
 pub mod generate;
 pub mod load;
+mod operator;
 mod process;
 pub mod retry;
 mod run;
 mod scrape;
 mod send;
+mod sinks;
 mod statement;
+mod text;
 pub mod totals;
 mod verify;
 
@@ -75,6 +79,8 @@ enum Command {
     CheckConfig(check_config::Args),
     Send(send::Args),
     Statement(statement::Args),
+    Deliveries(deliveries::Args),
+    Sinks(sinks::Args),
     Verify(verify::Args),
     Bench(bench::Args),
     Demo(demo::Args),
@@ -87,6 +93,8 @@ pub fn main() -> ExitCode {
         Command::CheckConfig(args) => check_config::run(&args, crate::app::recorded_meters),
         Command::Send(args) => send::run(args),
         Command::Statement(args) => statement::run(&args),
+        Command::Deliveries(args) => deliveries::run(&args),
+        Command::Sinks(args) => sinks::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Demo(args) => demo::run(args),

@@ -110,11 +110,11 @@ impl<'a> Item<'a> {
                 .with_help("one whole number and one unit: ms, s, m, h, d or w"),
             UnitError::TooLarge => Refusal::new(format!("`{name}` is too long: \"{text}\"")),
         })?;
-        if duration == Duration::ZERO {
+        let bound = |text| units::duration(text).expect("a bound in the table of keys is a duration");
+        if duration == Duration::ZERO && bound(shortest) > Duration::ZERO {
             return Err(Refusal::new(format!("`{name}` must be longer than zero"))
                 .with_help(format!("from \"{shortest}\" to \"{longest}\"")));
         }
-        let bound = |text| units::duration(text).expect("a bound in the table of keys is a duration");
         if !(bound(shortest)..=bound(longest)).contains(&duration) {
             return Err(Refusal::new(format!("`{name}` is out of range: \"{text}\""))
                 .with_help(format!("from \"{shortest}\" to \"{longest}\"")));

@@ -68,35 +68,17 @@ fn default_definition(billing: &Billing) -> Definition {
 
 /// Reads every `[[meter]]`, in file order. Each of them is billed as `[billing]` says.
 pub fn walk(root: &DeTable<'_>, source: &Source, billing: &Billing, errors: &mut Errors) -> Vec<Definition> {
-    let Some((key_span, value)) = reader::entry(root, TABLE) else { return Vec::new() };
-    let item = Item::new(TABLE.to_owned(), key_span, value);
-    let tables = match item.array("a list: begin each meter with [[meter]]") {
-        Ok(tables) => tables,
-        Err(refusal) => {
-            errors.refuse(&item, refusal);
-            return Vec::new();
-        }
-    };
-    if tables.len() > METERS_MAX {
-        errors
-            .refuse(&item, Refusal::new(format!("{} meters are more than the {METERS_MAX} of one file", tables.len())));
-    }
     let mut meters: Vec<Definition> = Vec::new();
     let mut seen: HashMap<String, usize> = HashMap::new();
-    for (index, table) in tables.iter().enumerate() {
-        let prefix = format!("{TABLE}[{index}]");
-        let item = Item::new(prefix.clone(), table.span(), table);
-        let Ok(keys) = item.table("").inspect_err(|_| {
-            errors.refuse(&item, Refusal::new("a meter must be a table: [[meter]], then its keys"));
-        }) else {
-            continue;
-        };
+    for (item, keys) in reader::tables(root, TABLE, METERS_MAX, errors) {
         let meter = read_meter(keys, &item, billing, errors);
-        let span = reader::entry(keys, "slug").map_or(table.span(), |(_, slug)| slug.span());
+        let span = reader::entry(keys, "slug").map_or(item.span.clone(), |(_, slug)| slug.span());
         if let Some(first) = seen.get(&meter.slug) {
             let line = source.position(*first).line;
             let message = format!("slug \"{}\" is taken by the meter on line {line}", meter.slug);
-            errors.push(ConfigError::at(span, format!("{prefix}.slug"), message).with_help("each meter needs its own"));
+            errors.push(
+                ConfigError::at(span, format!("{}.slug", item.key), message).with_help("each meter needs its own"),
+            );
         } else if !meter.slug.is_empty() {
             seen.insert(meter.slug.clone(), span.start);
         }

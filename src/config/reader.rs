@@ -9,6 +9,7 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -17,7 +18,7 @@ use super::item::{Item, Refusal};
 use super::report::ConfigError;
 use super::source::Source;
 use super::syntax::{self, Damage};
-use super::{Config, meters, sections, suggest};
+use super::{Config, meters, sections, sinks, suggest};
 
 /// An option: its name in its table, and how its value goes into the target.
 pub struct Key<T> {
@@ -27,6 +28,12 @@ pub struct Key<T> {
 
 /// Reads all there is to read. The config is complete only if there are no errors.
 pub fn read(source: &Source) -> (Config, Vec<ConfigError>) {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    read_with(source, credentials.as_deref())
+}
+
+/// `credentials` is where systemd puts them.
+pub fn read_with(source: &Source, credentials: Option<&Path>) -> (Config, Vec<ConfigError>) {
     let repaired = syntax::repair(source);
     let text = repaired.text.clone();
     let (tree, syntax) = DeTable::parse_recoverable(&text);
@@ -35,6 +42,8 @@ pub fn read(source: &Source) -> (Config, Vec<ConfigError>) {
     let mut config = Config::default();
     sections::walk(tree.get_ref(), &mut config, &mut errors);
     config.meters = meters::walk(tree.get_ref(), source, &config.billing, &mut errors);
+    config.sinks = sinks::walk(tree.get_ref(), source, credentials, &mut errors);
+    config.engine.sinks = config.sinks.iter().map(|sink| sink.definition.clone()).collect();
     sections::check_together(tree.get_ref(), &config, &mut errors);
     (config, errors.list)
 }
@@ -56,6 +65,40 @@ pub fn walk<T>(table: &DeTable<'_>, prefix: &str, place: &str, keys: &[Key<T>], 
         let message = format!("unknown key `{}` in {place}", name.get_ref());
         errors.push(ConfigError::at(name.span(), full, message).with_help(help));
     }
+}
+
+/// The tables of a list such as `[[meter]]`, in file order; what is none is said.
+pub fn tables<'a>(
+    root: &'a DeTable<'a>,
+    name: &str,
+    most: usize,
+    errors: &mut Errors,
+) -> Vec<(Item<'a>, &'a DeTable<'a>)> {
+    let Some((key_span, value)) = entry(root, name) else { return Vec::new() };
+    let list = Item::new(name.to_owned(), key_span, value);
+    let tables = match list.array(&format!("a list: begin each {name} with [[{name}]]")) {
+        Ok(tables) => tables,
+        Err(refusal) => {
+            errors.refuse(&list, refusal);
+            return Vec::new();
+        }
+    };
+    if tables.len() > most {
+        let message = format!("{} {name}s are more than the {most} of one file", tables.len());
+        errors.refuse(&list, Refusal::new(message));
+    }
+    let mut found = Vec::with_capacity(tables.len());
+    for (index, table) in tables.iter().enumerate() {
+        let item = Item::new(format!("{name}[{index}]"), table.span(), table);
+        match item.table("") {
+            Ok(keys) => found.push((item, keys)),
+            Err(_) => {
+                let message = format!("a {name} must be a table: [[{name}]], then its keys");
+                errors.refuse(&item, Refusal::new(message));
+            }
+        }
+    }
+    found
 }
 
 /// A table's entry with the spans of its name and value.
@@ -86,6 +129,11 @@ impl Errors {
             Ok(value) => *slot = value,
             Err(refusal) => self.refuse(item, refusal),
         }
+    }
+
+    /// As `set`, for a value that has its place already.
+    pub fn check(&mut self, item: &Item<'_>, read: Result<(), Refusal>) {
+        self.set(&mut (), item, read);
     }
 
     /// Reports what is wrong with an item's value. A value with a syntax error inside has been reported.

@@ -14,6 +14,7 @@ use std::ops::Range;
 
 use serde_json::json;
 
+use super::mask;
 use super::source::Source;
 
 /// Characters of a source line that are shown; a longer line is cut around the caret.
@@ -58,7 +59,10 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(source: Source, mut errors: Vec<ConfigError>) -> Self {
+    /// Nothing of it shows the text's secrets.
+    pub fn new(mut source: Source, mut errors: Vec<ConfigError>) -> Self {
+        source.text = mask::masked(&source.text);
+        errors.iter_mut().for_each(|error| error.message = mask::masked_words(&error.message));
         errors.sort_by_key(|error| error.span.as_ref().map(|span| (span.start, span.end)));
         Self { source, errors }
     }

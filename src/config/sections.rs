@@ -1,4 +1,4 @@
-//! The tables of keys outside `[[meter]]`, and the rules that hold between keys.
+//! The tables of keys outside `[[meter]]` and `[[sink]]`, and the rules that hold between keys.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use toml::de::DeTable;
 use super::item::{Item, Refusal};
 use super::reader::{self, Errors, Key};
 use super::report::ConfigError;
-use super::{Config, LogFormat, LogLevel, meters, suggest, units};
+use super::{Config, LogFormat, LogLevel, meters, sinks, suggest, units};
 use crate::journal::Compression;
 use crate::meter::PeriodKind;
 use crate::model::Duration;
@@ -16,13 +16,16 @@ use crate::model::Duration;
 /// The longest of what is measured in days: a century.
 const AGE_MAX: &str = "36525d";
 
+/// Tables that come any number of times.
+const LISTS: [&str; 2] = [meters::TABLE, sinks::TABLE];
+
 /// A table of the file and its keys.
 pub struct Section {
     pub name: &'static str,
     pub keys: &'static [Key<Config>],
 }
 
-/// Every option that is not a meter's.
+/// Every option that is not a meter's or a sink's.
 pub const SECTIONS: [Section; 9] = [
     Section {
         name: "server",
@@ -147,7 +150,7 @@ pub const SECTIONS: [Section; 9] = [
     },
 ];
 
-/// Reads every section but the meters, and says which tables there are not.
+/// Reads every section but the lists, and says which tables there are not.
 pub fn walk(root: &DeTable<'_>, config: &mut Config, errors: &mut Errors) {
     for (name, value) in root {
         let item = Item::new(name.get_ref().to_string(), name.span(), value);
@@ -158,15 +161,15 @@ pub fn walk(root: &DeTable<'_>, config: &mut Config, errors: &mut Errors) {
                 }
                 Err(refusal) => errors.refuse(&item, refusal),
             },
-            None if item.key == meters::TABLE => {}
+            None if LISTS.contains(&item.key.as_str()) => {}
             None => errors.push(unknown(&item)),
         }
     }
 }
 
 fn unknown(item: &Item<'_>) -> ConfigError {
-    let tables = || SECTIONS.iter().map(|section| section.name).chain([meters::TABLE]);
-    let shown = |table: &str| if table == meters::TABLE { format!("[[{table}]]") } else { format!("[{table}]") };
+    let tables = || SECTIONS.iter().map(|section| section.name).chain(LISTS);
+    let shown = |table: &str| if LISTS.contains(&table) { format!("[[{table}]]") } else { format!("[{table}]") };
     let key = &item.key;
     let is_table = item.table("").is_ok() || item.array("").is_ok();
     let help = match (home_of(key), suggest::nearest(key, tables())) {

@@ -1,5 +1,6 @@
 //! A config file's text, and what a byte offset in it means to a reader: line and column.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -8,7 +9,7 @@ use super::FILE_BYTES_MAX;
 use super::report::{ConfigError, Report};
 
 /// A file's name and text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Source {
     /// As the operator named it.
     pub file: String,
@@ -20,6 +21,13 @@ pub struct Source {
 pub struct Position {
     pub line: usize,
     pub column: usize,
+}
+
+/// Without the text: it may hold secrets.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("file", &self.file).finish_non_exhaustive()
+    }
 }
 
 impl Source {

@@ -2,6 +2,7 @@
 
 mod meters;
 mod report;
+mod sinks;
 mod units;
 
 use super::reader::Key;
@@ -97,9 +98,15 @@ fn the_shipped_file_shows_every_option_with_its_default() {
         let complete = if has_default { tree[section].get(key).is_some() } else { shown() };
         assert!(complete, "{name} is missing from config/meterd.toml");
     }
+    let shown = |name: &str| {
+        let named = format!("{name} = ");
+        text.lines().any(|line| line.trim_start_matches("# ").starts_with(&named))
+    };
     for key in super::meters::KEYS {
-        let shown = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{} = ", key.name));
-        assert!(text.lines().any(shown), "a meter's {} is missing from config/meterd.toml", key.name);
+        assert!(shown(key.name), "a meter's {} is missing from config/meterd.toml", key.name);
+    }
+    for key in super::sinks::KEYS {
+        assert!(shown(key.name), "a sink's {} is missing from config/meterd.toml", key.name);
     }
     let mut config = parse(&text).unwrap();
     let slugs: Vec<String> = config.meters.drain(..).map(|meter| meter.slug).collect();
@@ -108,13 +115,22 @@ fn the_shipped_file_shows_every_option_with_its_default() {
 }
 
 #[test]
-fn the_commented_example_of_the_shipped_file_is_valid_too() {
+fn the_commented_examples_of_the_shipped_file_are_valid_too() {
     let text = shipped();
     let start = text.find("# [[meter]]").unwrap();
-    let uncommented: String =
-        text[start..].lines().map(|line| line.trim_start_matches("# ").to_owned() + "\n").collect();
-    let meters = parse(&uncommented).unwrap().meters;
-    assert_eq!((meters.len(), meters[0].slug.as_str()), (1, "daily_users"));
+    // Prose goes; what is commented within an example stays commented.
+    let is_key = |line: &str| {
+        line.split_once(" = ").is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+    };
+    let lines = text[start..].lines().filter_map(|line| line.strip_prefix("# "));
+    let examples: String =
+        lines.filter(|line| line.starts_with("[[") || is_key(line)).map(|line| format!("{line}\n")).collect();
+    let config = parse(&examples).unwrap();
+    assert_eq!((config.meters.len(), config.meters[0].slug.as_str()), (1, "daily_users"));
+    let kinds: Vec<&str> = config.sinks.iter().map(|sink| sink.destination.kind().as_str()).collect();
+    assert_eq!(kinds, ["file", "webhook", "postgres"]);
+    assert!(config.sinks.iter().all(|sink| sink.policy == crate::delivery::Policy::default()));
+    assert!(config.sinks.iter().all(|sink| sink.definition.kinds == crate::model::RowKinds::ALL));
 }
 
 #[test]
@@ -146,7 +162,7 @@ fn unknown_keys_and_tables_are_refused_with_what_was_meant() {
         (
             "[[cap]]",
             "the tables are [server], [storage], [ingest], [dedupe], [journal], [billing], [clock], [limits], [log], \
-             [[meter]]",
+             [[meter]], [[sink]]",
         ),
         ("[billing]\nperiod = \"months\"", "did you mean \"month\"? It may be \"month\", \"week\" or \"day\""),
         ("[billing]\ntime_zone = \"Europe/Berln\"", "did you mean \"Europe/Berlin\"?"),

@@ -26,7 +26,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::env::DiskLock;
 use crate::meter::{Definition, Meters};
-use crate::model::{Seq, TenantId, Timestamp};
+use crate::model::{Duration, Seq, TenantId, Timestamp};
 use crate::store::Store;
 
 mod admission;
@@ -143,6 +143,11 @@ impl Engine {
     /// The wall clock.
     pub fn now(&self) -> Timestamp {
         self.0.shared.clock.now()
+    }
+
+    /// Time since some fixed moment; it never goes back.
+    pub fn monotonic(&self) -> Duration {
+        self.0.shared.clock.monotonic()
     }
 
     /// Asks for room for a decoded body of so many bytes.

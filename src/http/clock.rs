@@ -11,14 +11,10 @@ use axum::extract::{Request, State};
 use serde::Serialize;
 
 use crate::engine::ClockStatus;
-use crate::http::document::{self, unknown_member};
-use crate::http::ingest::json::{Item, Value};
+use crate::http::document;
 use crate::http::params::Params;
 use crate::http::problem::Problem;
 use crate::http::routes::App;
-
-/// The longest reason, in bytes.
-const REASON_BYTES_MAX: usize = 1_024;
 
 #[derive(Debug, Serialize)]
 pub struct Clock {
@@ -56,28 +52,10 @@ pub async fn reset_clock(
 ) -> Result<Json<Clock>, Problem> {
     params.finish()?;
     let body = document::receive(&app, request).await?;
-    let reason = read_reason(&body)?;
-    let answered = app.engine.reset_clock(reason.as_deref().unwrap_or_default()).map_err(Problem::Refused)?;
+    let reason = document::reason(&body)?;
+    let answered = app.engine.reset_clock(&reason).map_err(Problem::Refused)?;
     answered.await.map_err(|_| Problem::EngineFailed)?;
     Ok(Json(Clock::new(&app.engine.clock())))
-}
-
-/// The reason, if the body gives one.
-fn read_reason(body: &[u8]) -> Result<Option<String>, Problem> {
-    let mut reason = None;
-    if body.is_empty() {
-        return Ok(reason);
-    }
-    document::members(body, |name, value: Item<'_, '_>| {
-        match (name, value.value()) {
-            ("reason", Value::Null) => {}
-            ("reason", Value::Text(text)) if text.len() <= REASON_BYTES_MAX => reason = Some(text.to_string()),
-            ("reason", _) => return Err(Problem::member("reason", "must be a string of at most 1,024 bytes")),
-            _ => return Err(unknown_member(name)),
-        }
-        Ok(())
-    })?;
-    Ok(reason)
 }
 
 #[cfg(test)]
@@ -85,21 +63,6 @@ mod tests {
     use super::*;
     use crate::engine::Paused;
     use crate::model::Timestamp;
-
-    #[test]
-    fn the_reason_is_optional_and_a_string() {
-        for (body, expected) in
-            [("", None), ("{}", None), (r#"{"reason":null}"#, None), (r#"{"reason":"NTP\n"}"#, Some("NTP\n"))]
-        {
-            assert_eq!(read_reason(body.as_bytes()).unwrap().as_deref(), expected, "{body}");
-        }
-        let long = format!(r#"{{"reason":"{}"}}"#, "x".repeat(REASON_BYTES_MAX + 1));
-        for (body, expected) in [(r#"{"reason":1}"#, "/reason"), (r#"{"why":"x"}"#, "/why"), (&long, "/reason")] {
-            assert!(
-                matches!(read_reason(body.as_bytes()), Err(Problem::Member { pointer, .. }) if pointer == expected)
-            );
-        }
-    }
 
     #[test]
     fn says_what_was_expected_only_while_closing_is_paused() {

@@ -10,12 +10,14 @@ use crate::http::ingest::FramingError;
 use crate::http::ingest::content;
 use crate::http::ingest::decode;
 use crate::http::ingest::framing::{self, Form};
-use crate::http::ingest::json::{Item, JsonError, Scanner, Tape};
+use crate::http::ingest::json::{Item, JsonError, Scanner, Tape, Value};
 use crate::http::problem::Problem;
 use crate::http::routes::App;
 
 /// The longest document, in bytes.
 const DOCUMENT_BYTES_MAX: usize = 64 << 10;
+/// The longest reason, in bytes.
+const REASON_BYTES_MAX: usize = 1_024;
 
 /// The body; empty if there is none, else of type `application/json`.
 pub async fn receive(app: &App, request: Request) -> Result<Bytes, Problem> {
@@ -47,6 +49,24 @@ pub fn members(body: &[u8], mut read: impl FnMut(&str, Item<'_, '_>) -> Result<(
         return Err(Problem::Member { pointer: String::new(), detail: "the body must be a JSON object".to_owned() });
     }
     root.children().try_for_each(|member| read(member.key(), member))
+}
+
+/// The reason for what an operator does, empty if the body gives none; it takes no other member.
+pub fn reason(body: &[u8]) -> Result<String, Problem> {
+    let mut reason = String::new();
+    if body.is_empty() {
+        return Ok(reason);
+    }
+    members(body, |name, value| {
+        match (name, value.value()) {
+            ("reason", Value::Null) => {}
+            ("reason", Value::Text(text)) if text.len() <= REASON_BYTES_MAX => reason = text.to_string(),
+            ("reason", _) => return Err(Problem::member("reason", "must be a string of at most 1,024 bytes")),
+            _ => return Err(unknown_member(name)),
+        }
+        Ok(())
+    })?;
+    Ok(reason)
 }
 
 /// The problem of a member that nobody asked for.
@@ -84,6 +104,17 @@ mod tests {
                 Err(Problem::Unreadable(error)) => assert_eq!(error.offset(), Some(offset), "{body:?}"),
                 other => panic!("{body:?}: {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn the_reason_is_optional_and_a_string() {
+        for (body, expected) in [("", ""), ("{}", ""), (r#"{"reason":null}"#, ""), (r#"{"reason":"NTP\n"}"#, "NTP\n")] {
+            assert_eq!(reason(body.as_bytes()).unwrap(), expected, "{body}");
+        }
+        let long = format!(r#"{{"reason":"{}"}}"#, "x".repeat(REASON_BYTES_MAX + 1));
+        for (body, expected) in [(r#"{"reason":1}"#, "/reason"), (r#"{"why":"x"}"#, "/why"), (&long, "/reason")] {
+            assert!(matches!(reason(body.as_bytes()), Err(Problem::Member { pointer, .. }) if pointer == expected));
         }
     }
 }

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use crate::http::params::Params;
 use crate::http::problem::Problem;
 use crate::http::routes::App;
+use crate::http::sinks;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -25,6 +26,7 @@ pub async fn livez(State(app): State<Arc<App>>, mut params: Params) -> Result<Re
 }
 
 /// 200 if events are taken and totals answered, 503 with the reason if not; `?verbose` says more.
+/// Sinks do not count: what is not delivered is kept.
 pub async fn readyz(State(app): State<Arc<App>>, mut params: Params) -> Result<Response, Problem> {
     let verbose = params.take("verbose")?.is_some();
     params.finish()?;
@@ -42,8 +44,10 @@ fn report(app: &App) -> String {
         Some(reason) => format!("not ready: {reason}"),
         None => "not ready".to_owned(),
     };
+    let sinks = app.engine.view().sinks().0;
+    let sinks: String = sinks.iter().map(|sink| sinks::health_line(sink, &sinks::context(app, &sink.name))).collect();
     format!(
-        "engine {engine}\nversion {}\ntime {}\nmeters {}\ndurable_seq {}\nindexed_seq {}\n",
+        "engine {engine}\nversion {}\ntime {}\nmeters {}\ndurable_seq {}\nindexed_seq {}\n{sinks}",
         env!("CARGO_PKG_VERSION"),
         app.engine.now(),
         app.engine.meters().len(),

@@ -12,7 +12,8 @@
 //! | `query` | `GET /v1/meters…`, `GET /v1/customers/{customer}/usage`: windows to rows |
 //! | `totals`, `adjustments` | `GET /v1/periods/{period}/totals`, `GET /v1/adjustments`: what billing pulls |
 //! | `customers` | `GET` and `PUT /v1/customers/{customer}`: anchors, time zones, plans |
-//! | `csv` | how text is written |
+//! | `deliveries`, `sinks` | `/v1/deliveries`, `/v1/sinks`: what goes out, dead letters and their replay, the kill switch |
+//! | `idempotency` | the `Idempotency-Key` header |
 //! | `clock` | `GET /v1/clock`, `POST /v1/clock:reset` |
 //! | `health` | `/livez`, `/readyz`, `/healthz`, `/metrics` |
 //!
@@ -23,10 +24,11 @@
 mod adjustments;
 mod body;
 mod clock;
-pub mod csv;
 mod customers;
+mod deliveries;
 mod document;
 mod health;
+mod idempotency;
 mod ingest;
 mod instruments;
 pub mod options;
@@ -36,6 +38,7 @@ mod query;
 mod read;
 mod routes;
 mod server;
+mod sinks;
 mod totals;
 mod watched;
 

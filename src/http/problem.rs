@@ -10,7 +10,7 @@ use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse;
 use serde::Serialize;
 
-use crate::engine::{ReadError, Refusal};
+use crate::engine::{ReadError, Refusal, Refused};
 use crate::http::ingest::FramingError;
 use crate::meter;
 use crate::metrics::INGEST_REFUSED;
@@ -65,6 +65,9 @@ pub enum Problem {
     TooManyStreams,
     #[error("{}", refusal_text(*.0))]
     Refused(Refusal),
+    /// An operator's request that changed nothing.
+    #[error("{0}")]
+    Undone(Refused),
     #[error("not ready: {0}")]
     NotReady(String),
     #[error("the index of ids cannot be read; nothing of this request was taken")]
@@ -109,6 +112,11 @@ impl Problem {
             Problem::ContentType(_) | Problem::ContentEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Problem::TotalOverflow => StatusCode::UNPROCESSABLE_ENTITY,
             Problem::Refused(Refusal::Overloaded | Refusal::Stopping) => StatusCode::SERVICE_UNAVAILABLE,
+            Problem::Undone(Refused::UnknownSink | Refused::UnknownDelivery) => StatusCode::NOT_FOUND,
+            Problem::Undone(Refused::KeyReused) => StatusCode::UNPROCESSABLE_ENTITY,
+            Problem::Undone(
+                Refused::NotDead | Refused::NotPending | Refused::OutOfPlace | Refused::StillConfigured,
+            ) => StatusCode::CONFLICT,
             Problem::NotReady(_) | Problem::TooManyStreams => StatusCode::SERVICE_UNAVAILABLE,
             Problem::Refused(Refusal::DiskFull) => StatusCode::INSUFFICIENT_STORAGE,
             Problem::IndexUnreadable | Problem::StoreUnreadable | Problem::EngineFailed => {
@@ -138,6 +146,8 @@ impl Problem {
         match self {
             Problem::Parameter { name, .. } => details.parameter = Some(name),
             Problem::Absent { name, .. } => details.parameter = Some(name),
+            Problem::Undone(Refused::UnknownSink) => details.parameter = Some("sink"),
+            Problem::Undone(Refused::UnknownDelivery) => details.parameter = Some("delivery"),
             Problem::Member { pointer, .. } => details.pointer = Some(pointer),
             Problem::Unreadable(error) => (details.offset, details.line) = (error.offset(), error.line()),
             Problem::BodyTooLong { limit } | Problem::DecodedTooLong { limit } | Problem::TooManyEvents { limit } => {
@@ -261,6 +271,21 @@ mod tests {
             let body = axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap();
             let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
             assert_eq!(body[member], value);
+        }
+    }
+
+    #[test]
+    fn what_changed_nothing_says_whether_it_was_absent_a_conflict_or_a_reused_key() {
+        for (refused, status) in [
+            (Refused::UnknownSink, 404),
+            (Refused::UnknownDelivery, 404),
+            (Refused::NotDead, 409),
+            (Refused::NotPending, 409),
+            (Refused::OutOfPlace, 409),
+            (Refused::StillConfigured, 409),
+            (Refused::KeyReused, 422),
+        ] {
+            assert_eq!(Problem::Undone(refused).status(), status, "{refused}");
         }
     }
 

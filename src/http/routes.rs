@@ -15,12 +15,14 @@ use crate::engine::Engine;
 use crate::http::adjustments;
 use crate::http::clock;
 use crate::http::customers;
+use crate::http::deliveries;
 use crate::http::health;
 use crate::http::ingest;
 use crate::http::instruments::Instruments;
 use crate::http::options::Options;
 use crate::http::problem::Problem;
 use crate::http::query;
+use crate::http::sinks;
 use crate::http::totals::{self, STREAMS_MAX};
 use crate::metrics::HTTP_REQUESTS;
 use crate::model::TenantId;
@@ -69,6 +71,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/adjustments", get(adjustments::list_adjustments))
         .route("/v1/clock", get(clock::get_clock))
         .route("/v1/clock:reset", post(clock::reset_clock))
+        .route("/v1/deliveries", get(deliveries::list_deliveries))
+        .route("/v1/deliveries:replay", post(deliveries::replay_deliveries))
+        .route("/v1/deliveries/{delivery}", get(deliveries::get_delivery).post(deliveries::post_delivery))
+        .route("/v1/sinks", get(sinks::list_sinks))
+        .route("/v1/sinks/{sink}", get(sinks::get_sink).post(sinks::post_sink))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/healthz", get(health::readyz))

@@ -1,7 +1,9 @@
-//! The words of the trade, valid by type: ids, quantities, times, outcomes.
+//! The words of the trade, valid by type: ids, quantities, times, outcomes. And how they are written wherever they go
+//! out: `csv`, `hex`.
 //!
 //! Nothing here does I/O, reads a clock or knows another folder.
 
+pub mod csv;
 pub mod hex;
 pub mod id;
 pub mod outbox;

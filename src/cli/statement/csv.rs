@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::cli::statement::lines::Statement;
-use crate::http::csv::Record;
+use crate::model::csv::Record;
 
 pub const HEADER: &str = "line,customer,meter,dimensions,period,from,until,original_value,adjustment,value,event_count,state,\
 final,as_of,adjustment_id,usage_timestamp,recorded_at\r\n";

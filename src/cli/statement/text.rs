@@ -2,16 +2,13 @@
 
 use std::fmt::Write;
 
-use comfy_table::presets::ASCII_MARKDOWN;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
 use jiff::tz::TimeZoneDatabase;
 use serde_json::{Map, Value};
 
 use crate::cli::statement::fetch::instant;
 use crate::cli::statement::lines::Statement;
-
-/// Where there is no value.
-const NOTHING: &str = "-";
+use crate::cli::text::{NOTHING, printable, table};
 
 pub fn render(statement: &Statement) -> String {
     let mut out = String::new();
@@ -125,24 +122,6 @@ fn totals(statement: &Statement) -> Table {
     table(header, rows, 1..6)
 }
 
-fn table<const N: usize>(
-    header: [&str; N],
-    rows: impl Iterator<Item = [String; N]>,
-    numbers: std::ops::Range<usize>,
-) -> Table {
-    let mut table = Table::new();
-    table.load_preset(ASCII_MARKDOWN).set_header(header);
-    rows.for_each(|row| {
-        table.add_row(row);
-    });
-    for column in numbers {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
-
 /// The zones in which a statement's times are told.
 struct Zones<'a> {
     /// The customer's.
@@ -193,20 +172,4 @@ fn dimensions(dimensions: &Map<String, Value>) -> String {
     let pairs: Vec<String> =
         dimensions.iter().map(|(name, value)| format!("{}={}", printable(name), text(value))).collect();
     pairs.join(" ")
-}
-
-/// Names come from outside: what would move a terminal's cursor, break a table or turn the direction of text is written
-/// as an escape.
-fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        let turns_text =
-            matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if character.is_control() || turns_text {
-            out.extend(character.escape_default());
-        } else {
-            out.push(character);
-        }
-    }
-    out
 }

@@ -1,7 +1,7 @@
 //! A row of totals as a CSV record, and the header.
 
-use crate::http::csv::Record;
 use crate::http::totals::row::TotalRow;
+use crate::model::csv::Record;
 
 pub const HEADER: &str = "customer,meter,dimensions,period,period_start,period_end,value,original_value,adjustment,overage,\
 event_count,adjustments,state,revision,incarnation,hash,as_of,final,approximate\r\n";

@@ -1,0 +1,302 @@
+//! What one sink is to do next, and what an attempt's outcome means. Pure: it is told the time and what the log says, and
+//! answers with steps that the worker takes.
+//!
+//! | a delivery is | when |
+//! | --- | --- |
+//! | busy | an attempt is under way |
+//! | postponed | its rows could not be had: for a second, or until the outbox has changed |
+//! | ready | it is due, or failed before the breaker last closed: whoever is back gets what it missed, at once |
+//! | waiting | else |
+//!
+//! | ready ones, when the breaker is | are |
+//! | --- | --- |
+//! | closed | sent, up to `max_in_flight`; one at a time from a SlowDown to the next success; none while that holds |
+//! | open | recorded as failed attempts, which takes them along the schedule, a few at a time |
+//! | open and cooled down | probed with: the first of them, once nothing else is under way |
+//! | half-open | left until the probe is back |
+//!
+//! 1. Nothing is started for a paused sink: no attempt, no failure, no plan.
+//! 2. Every outcome is one operation: delivered, failed, dead; or the sink is paused, and the delivery stays as it is.
+//! 3. It rests on the log alone: breaker, throttle and what is busy may be forgotten in a restart, and nothing is lost.
+//! 4. Nothing is planned while enough is ready: rows that wait fill messages better. A sink that is cut off is planned for
+//!    all the same, up to `max_pending`, so that what it misses becomes a dead letter in time.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::delivery::breaker::{Admission, Breaker};
+use crate::delivery::policy::Policy;
+use crate::delivery::transport::{Failure, Outcome, Sent};
+use crate::engine::outbox::{ANSWER_BYTES_MAX, ERROR_BYTES_MAX};
+use crate::engine::{
+    Attempt, Delivery, DeliveryId, DeliveryOperation, DeliveryState, PauseCause, SinkHealth, SinkPause, SinkWork,
+};
+use crate::model::{Duration, Seq, Timestamp};
+
+#[cfg(test)]
+mod tests;
+mod throttle;
+
+use throttle::Throttle;
+
+/// Failures that an open breaker causes in one step.
+const FAST_FAILURES_MAX: usize = 64;
+/// Deliveries planned in one step.
+const PLANS_MAX: usize = 16;
+/// From so many ready deliveries on no more are planned.
+const READY_ENOUGH: usize = 16;
+/// For how long a delivery is left alone whose rows could not be had.
+const POSTPONED: Duration = Duration::from_secs(1);
+
+pub const CIRCUIT_OPEN: &str = "circuit open: not sent";
+
+/// One sink's.
+#[derive(Debug)]
+pub struct Machine {
+    policy: Policy,
+    rng: fastrand::Rng,
+    breaker: Breaker,
+    throttle: Throttle,
+    /// When the breaker closed, unless it has opened since.
+    closed_at: Option<Timestamp>,
+    busy: HashSet<Seq>,
+    /// Until when.
+    postponed: HashMap<Seq, Timestamp>,
+    last_success: Option<Timestamp>,
+    last_error: Option<(Timestamp, String)>,
+}
+
+/// What is to be done now.
+#[derive(Debug, Default)]
+pub struct Steps {
+    /// To be recorded; these were not sent.
+    pub failures: Vec<DeliveryOperation>,
+    /// To be sent; busy from here on, until `finished` or `postpone`.
+    pub send: Vec<Delivery>,
+    /// So many deliveries may be planned.
+    pub plan: usize,
+    /// When there will be more to do, if nothing happens before.
+    pub wake: Option<Timestamp>,
+}
+
+impl Machine {
+    pub fn new(policy: Policy, rng: fastrand::Rng) -> Self {
+        Self {
+            breaker: Breaker::new(policy.breaker),
+            throttle: Throttle::new(policy.hold_max),
+            policy,
+            rng,
+            closed_at: None,
+            busy: HashSet::new(),
+            postponed: HashMap::new(),
+            last_success: None,
+            last_error: None,
+        }
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub fn health(&self) -> SinkHealth {
+        SinkHealth {
+            breaker: self.breaker.state(),
+            in_flight: self.busy.len(),
+            last_success: self.last_success,
+            last_error: self.last_error.clone(),
+        }
+    }
+
+    /// How many pending deliveries `step` has to see: those that are busy are among them.
+    pub fn wants_pending(&self) -> usize {
+        self.busy.len() + self.postponed.len() + self.policy.max_in_flight + FAST_FAILURES_MAX
+    }
+
+    /// Decides what to do; `work` knows of every outcome that was given out before.
+    pub fn step(&mut self, now: Timestamp, work: &SinkWork) -> Steps {
+        // A time further ahead than it was put is from a clock that has gone back.
+        self.postponed.retain(|_, until| now < *until && *until <= now.saturating_add(POSTPONED));
+        if work.pause.is_some() {
+            return Steps::default();
+        }
+        let ready: Vec<&Delivery> = work.pending.iter().filter(|delivery| self.is_ready(delivery, now)).collect();
+        let held = self.throttle.held_until(now).filter(|_| !ready.is_empty());
+        let mut steps = Steps { plan: self.plans(work, ready.len()), ..Steps::default() };
+        match self.breaker.admission(now) {
+            Admission::Refused => {
+                let first = ready.iter().take(FAST_FAILURES_MAX);
+                steps.failures = first.map(|delivery| self.fail_fast(delivery, now)).collect();
+            }
+            Admission::Open | Admission::Probe if held.is_some() => {}
+            Admission::Open => steps.send = self.begin(&ready, self.room()),
+            Admission::Probe if self.busy.is_empty() => steps.send = self.begin(&ready, 1),
+            Admission::Probe | Admission::Wait => {}
+        }
+        steps.wake = held.into_iter().chain(self.next_ready(work, now)).min();
+        steps
+    }
+
+    /// An attempt that `step` gave out is over. Answers with what is to be recorded of it.
+    pub fn finished(
+        &mut self,
+        now: Timestamp,
+        delivery: &Delivery,
+        sent: Sent,
+        began: Timestamp,
+        took: Duration,
+    ) -> DeliveryOperation {
+        self.busy.remove(&delivery.id.seq);
+        let answer = cut(sent.answer, ANSWER_BYTES_MAX);
+        let attempt = Attempt { at: began, took, status: sent.status, error: String::new(), answer };
+        match sent.outcome {
+            Outcome::Delivered => {
+                self.learn_success(now);
+                DeliveryOperation::Delivered { delivery: delivery.id, attempt }
+            }
+            Outcome::Failed(failure, error) => {
+                let error = if error.is_empty() { "no reason was given".to_owned() } else { error };
+                let attempt = Attempt { error: cut(error, ERROR_BYTES_MAX), ..attempt };
+                self.learn_failure(now, failure, &attempt.error);
+                self.failure(now, delivery, failure, attempt)
+            }
+        }
+    }
+
+    /// An attempt that `step` gave out was not made: the rows could not be had.
+    pub fn postpone(&mut self, now: Timestamp, delivery: DeliveryId) {
+        self.busy.remove(&delivery.seq);
+        self.breaker.abandon(now);
+        self.postponed.insert(delivery.seq, now.saturating_add(POSTPONED));
+    }
+
+    /// Rows that could not be had may be there now.
+    pub fn outbox_changed(&mut self) {
+        self.postponed.clear();
+    }
+
+    fn is_ready(&self, delivery: &Delivery, now: Timestamp) -> bool {
+        let id = delivery.id.seq;
+        !self.busy.contains(&id) && !self.postponed.contains_key(&id) && self.is_due(delivery, now)
+    }
+
+    fn is_due(&self, delivery: &Delivery, now: Timestamp) -> bool {
+        self.policy.is_due(delivery.failures, self.due(delivery), now) || self.failed_before_closing(delivery)
+    }
+
+    fn failed_before_closing(&self, delivery: &Delivery) -> bool {
+        let failed = |attempt: &Attempt| attempt.at.saturating_add(attempt.took);
+        let last = delivery.last_attempt.as_ref().map(failed);
+        last.is_some_and(|last| self.closed_at.is_some_and(|closed| last < closed))
+    }
+
+    /// The first attempt has a delay of its own; the log puts it at the time of planning, and a replay at its own time.
+    fn due(&self, delivery: &Delivery) -> Timestamp {
+        let DeliveryState::Pending { due } = delivery.state else { return Timestamp::MAX };
+        let first_delay = self.policy.schedule.first().copied().unwrap_or(Duration::ZERO);
+        match delivery.failures == 0 && delivery.replays == 0 {
+            true => due.max(delivery.planned_at.saturating_add(first_delay)),
+            false => due,
+        }
+    }
+
+    /// When the first of those that are neither ready nor busy will be.
+    fn next_ready(&self, work: &SinkWork, now: Timestamp) -> Option<Timestamp> {
+        let waiting = work.pending.iter().filter(|delivery| !self.busy.contains(&delivery.id.seq));
+        let at = waiting.filter_map(|delivery| match self.postponed.get(&delivery.id.seq) {
+            Some(until) => Some(*until),
+            None => Some(self.due(delivery)).filter(|_| !self.is_due(delivery, now)),
+        });
+        at.min()
+    }
+
+    /// How many more attempts may be under way.
+    fn room(&self) -> usize {
+        let most = if self.throttle.is_slowed() { 1 } else { self.policy.max_in_flight };
+        most.saturating_sub(self.busy.len())
+    }
+
+    fn plans(&self, work: &SinkWork, ready: usize) -> usize {
+        let is_closed = self.breaker.state() == crate::engine::BreakerState::Closed;
+        if is_closed && ready >= READY_ENOUGH {
+            return 0;
+        }
+        self.policy.max_pending.saturating_sub(work.pending_total).min(PLANS_MAX)
+    }
+
+    fn begin(&mut self, ready: &[&Delivery], most: usize) -> Vec<Delivery> {
+        let first = &ready[..most.min(ready.len())];
+        if !first.is_empty() {
+            self.breaker.begin();
+        }
+        self.busy.extend(first.iter().map(|delivery| delivery.id.seq));
+        first.iter().copied().cloned().collect()
+    }
+
+    fn fail_fast(&mut self, delivery: &Delivery, now: Timestamp) -> DeliveryOperation {
+        let (error, answer) = (CIRCUIT_OPEN.to_owned(), String::new());
+        let attempt = Attempt { at: now, took: Duration::ZERO, status: None, error, answer };
+        self.failed_or_dead(now, delivery, attempt, None)
+    }
+
+    fn learn_success(&mut self, now: Timestamp) {
+        self.throttle.relax();
+        self.last_success = Some(now);
+        self.learn_reached(now);
+    }
+
+    fn learn_reached(&mut self, now: Timestamp) {
+        if self.breaker.reached() {
+            self.closed_at = Some(now);
+        }
+    }
+
+    fn learn_failure(&mut self, now: Timestamp, failure: Failure, error: &str) {
+        self.last_error = Some((now, error.to_owned()));
+        match failure {
+            Failure::Refused | Failure::Never | Failure::Gone | Failure::Misfit => return self.learn_reached(now),
+            Failure::SlowDown { retry_after } => self.throttle.slow_down(now, retry_after.map(span)),
+            Failure::Unavailable => {}
+        }
+        if self.breaker.failed(now) {
+            self.closed_at = None;
+        }
+    }
+
+    fn failure(&mut self, now: Timestamp, of: &Delivery, failure: Failure, attempt: Attempt) -> DeliveryOperation {
+        let retry_after = match failure {
+            Failure::Gone => return pause(of, PauseCause::Gone, attempt.error, now),
+            Failure::Misfit => return pause(of, PauseCause::Misfit, attempt.error, now),
+            Failure::Never => return DeliveryOperation::Dead { delivery: of.id, attempt },
+            Failure::SlowDown { retry_after } => retry_after.map(span),
+            Failure::Unavailable | Failure::Refused => None,
+        };
+        self.failed_or_dead(now, of, attempt, retry_after)
+    }
+
+    fn failed_or_dead(
+        &mut self,
+        now: Timestamp,
+        of: &Delivery,
+        attempt: Attempt,
+        retry_after: Option<Duration>,
+    ) -> DeliveryOperation {
+        let (delivery, failures) = (of.id, of.failures.saturating_add(1));
+        match self.policy.next_due(failures, now, retry_after, &mut self.rng) {
+            Some(due) => DeliveryOperation::Failed { delivery, attempt, due },
+            None => DeliveryOperation::Dead { delivery, attempt },
+        }
+    }
+}
+
+fn pause(delivery: &Delivery, cause: PauseCause, reason: String, at: Timestamp) -> DeliveryOperation {
+    DeliveryOperation::Pause { sink: delivery.sink.to_string(), pause: SinkPause { cause, reason, at } }
+}
+
+fn span(span: std::time::Duration) -> Duration {
+    Duration::from_micros(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// At most so many bytes of it, whole characters.
+fn cut(mut text: String, bytes_max: usize) -> String {
+    text.truncate(text.floor_char_boundary(bytes_max));
+    text
+}

@@ -1,0 +1,118 @@
+//! A sink that is a table of a PostgreSQL database: one row for every window, as it is known by now.
+//!
+//! | column | type | holds |
+//! | --- | --- | --- |
+//! | `row_key` | `text`, the primary key | hex SHA-256 of the JSON array `[tenant, customer, meter, dimensions, window_start, window_end]`, no spaces, dimensions sorted by name |
+//! | `tenant`, `customer`, `meter` | `text` | as sent |
+//! | `dimensions` | `jsonb` | an object; null: not given; U+0000, which `jsonb` refuses, becomes U+FFFD |
+//! | `window_start`, `window_end` | `timestamptz` | to the microsecond |
+//! | `value` | `numeric` | exact and absolute, adjustments included; null: nothing to say |
+//! | `event_count` | `bigint` | |
+//! | `revision`, `incarnation` | `integer` | which state of the window this is |
+//! | `hash` | `text` | the row's content hash |
+//! | `delivery` | `text` | the delivery that wrote it |
+//! | `updated_at` | `timestamptz` | when, by the database's clock |
+//!
+//! | file | role |
+//! | --- | --- |
+//! | `url` | where the database is; shown to nobody |
+//! | `table` | the table's name; makes the table |
+//! | `shape` | PURE: whether a table fits |
+//! | `batch` | PURE: rows to columns, newest state of each key only |
+//! | `session` | one connection, from connecting to the upsert |
+//! | `error` | PURE: what an error asks for, and how it is said |
+//!
+//! 1. A row is replaced only by a greater (incarnation, revision): sending twice, late or out of order changes nothing.
+//! 2. A message is one statement: all of its rows, or none.
+//! 3. A table that would bend a value (another type, a precision, a default that cuts) is refused before the first row.
+//! 4. An attempt that is dropped half way takes its connection with it; none is ever reused in an unknown state.
+//!
+//! Why a digest as the key: names may have 256 bytes each and dimensions are many, more than an index entry holds.
+
+mod batch;
+mod error;
+mod session;
+mod shape;
+mod table;
+mod url;
+
+use tokio::sync::Mutex;
+
+use self::batch::Batch;
+use self::error::Problem;
+use self::session::Session;
+pub use self::table::TableName;
+pub use self::url::Url;
+use crate::delivery::row;
+use crate::delivery::transport::{Failure, Limits, Message, Sending, Sent, Transport};
+use crate::engine::OutboxRow;
+
+/// Rows of a statement unless the operator says otherwise.
+pub const MAX_ROWS_DEFAULT: usize = 1_000;
+const ROWS_MAX: usize = 5_000;
+/// A statement's parameters are in memory here and there.
+const STATEMENT_BYTES_MAX: usize = 16 << 20;
+/// Key, hash, delivery and numbers, beside what the JSON form holds.
+const ROW_BYTES_MORE: usize = 128;
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub url: Url,
+    pub table: TableName,
+    pub max_rows: usize,
+}
+
+/// A table that gets rows.
+pub struct Postgres {
+    options: Options,
+    /// Taken out while in use, and put back only in a known state.
+    session: Mutex<Option<Session>>,
+}
+
+impl Postgres {
+    pub fn new(options: Options) -> Self {
+        Self { options, session: Mutex::new(None) }
+    }
+
+    async fn deliver(&self, message: &Message) -> Result<(), Problem> {
+        let batch = Batch::of(message).map_err(|reason| Problem::new(Failure::Refused, reason))?;
+        let mut slot = self.session.lock().await;
+        if let Some(session) = slot.take().filter(Session::is_open) {
+            match session.upsert(&batch).await {
+                Err(problem) if problem.is_disconnected => {}
+                result => return keep(&mut slot, session, result),
+            }
+        }
+        // Nothing yet, or a connection that went away unnoticed: that is no failure of the database of now.
+        let session = Session::open(&self.options).await?;
+        let result = session.upsert(&batch).await;
+        keep(&mut slot, session, result)
+    }
+}
+
+/// Keeps the connection unless the result leaves doubts. A table that no longer fits is looked at anew.
+fn keep(slot: &mut Option<Session>, session: Session, result: Result<(), Problem>) -> Result<(), Problem> {
+    if result.as_ref().map_or_else(|problem| problem.failure == Failure::Refused, |()| true) {
+        *slot = Some(session);
+    }
+    result
+}
+
+impl Transport for Postgres {
+    fn limits(&self) -> Limits {
+        Limits { rows: self.options.max_rows.clamp(1, ROWS_MAX), bytes: STATEMENT_BYTES_MAX }
+    }
+
+    fn row_bytes(&self, row: &OutboxRow) -> usize {
+        row::json_bytes(row) + ROW_BYTES_MORE
+    }
+
+    fn send<'a>(&'a self, message: &'a Message) -> Sending<'a> {
+        Box::pin(async {
+            match self.deliver(message).await {
+                Ok(()) => Sent::delivered(),
+                Err(problem) => Sent::failed(problem.failure, problem.reason),
+            }
+        })
+    }
+}
