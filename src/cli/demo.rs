@@ -1,15 +1,22 @@
 //! `meterd demo`: a daemon of its own, usage with duplicates, retries and conflicting ids, SIGKILL in the middle, and the
 //! totals beside what was sent.
 //!
+//! Its windows are a few seconds long, so that all of them become final before the end; a file sink gets them, and what its
+//! files hold is compared too. The kill mostly comes before the first of them is due.
+//!
 //! 1. Nothing outside a temporary directory is touched; it is removed at the end.
 //! 2. The senders know nothing of the kill: they get errors, back off, and send the same batches again.
-//! 3. Equal means equal: every customer's total of every meter, as exact decimals. Otherwise the exit code is 1.
+//! 3. Equal means equal: every customer's total of every meter, as exact decimals, counted and delivered. Otherwise the exit
+//!    code is 1.
+//! 4. A configuration of one's own is used as it is: its windows are not shortened, and what they deliver is not compared.
 
-use std::path::PathBuf;
+mod files;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args as ClapArgs;
@@ -17,17 +24,24 @@ use comfy_table::presets::ASCII_MARKDOWN;
 use comfy_table::{CellAlignment, Table};
 
 use crate::cli::client::{Client, exit_code};
-use crate::cli::daemon::{Daemon, TemporaryDirectory};
+use crate::cli::daemon::{Daemon, Place, TemporaryDirectory};
 use crate::cli::generate::{Expected, Kind, MeterSpec, Times, Workload};
 use crate::cli::load::{Load, Mix, Report, Source, Until};
-use crate::cli::totals::{self, ByCustomer};
+use crate::cli::totals::{self, ByCustomer, Difference};
 use crate::env::{Clock, SystemClock};
+
+use files::Files;
 
 const DEFAULT_CONFIG: &str = include_str!("../../config/meterd.toml");
 const EVENT_BYTES: usize = 200;
 const CUSTOMERS: u64 = 1_000;
 const MIX: Mix = Mix { duplicates_permille: 50, conflicts_permille: 10, resends_permille: 20 };
 const GIVE_UP_AFTER: Duration = Duration::from_secs(45);
+/// How long the last windows may take to become final and reach the files.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(60);
+const DELIVERED_POLL: Duration = Duration::from_millis(250);
+/// What the demo's meters have instead of their windows.
+const SHORT_WINDOWS: &str = "window = \"5s\"\ngrace = \"1s\"\n";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -65,15 +79,11 @@ pub fn run(args: Args) -> ExitCode {
 
 /// Whether every total equals what was sent.
 fn demo(args: &Args) -> anyhow::Result<bool> {
-    let config = match &args.config {
-        Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?,
-        None => DEFAULT_CONFIG.to_owned(),
-    };
     let mut directory = TemporaryDirectory::create(None, "demo")?;
     if args.keep {
         directory.keep();
     }
-    let place = directory.place("meterd", &config)?;
+    let (place, mut files) = prepare(args, &directory)?;
     let daemon = Daemon::start(&place, "127.0.0.1:0")?;
     let target = daemon.target()?;
     say(&format!("meterd listens on http://{target}, data in {}", directory.path().display()));
@@ -81,7 +91,8 @@ fn demo(args: &Args) -> anyhow::Result<bool> {
     let mut client = Client::new(&target, Duration::from_secs(30))?;
     let now = SystemClock::new().now();
     let meters = countable_meters(&mut client)?;
-    let workload = Workload::new(now.micros().unsigned_abs(), meters, CUSTOMERS, EVENT_BYTES, Times::Before(now));
+    let times = if files.is_some() { Times::AtReceipt } else { Times::Before(now) };
+    let workload = Workload::new(now.micros().unsigned_abs(), meters, CUSTOMERS, EVENT_BYTES, times);
     let (next, answered, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let load = Load {
         target: &target,
@@ -113,22 +124,48 @@ fn demo(args: &Args) -> anyhow::Result<bool> {
         Ok(daemon)
     })?;
 
-    let mut expected = Expected::new(&workload);
-    report.acknowledged.iter().for_each(|range| expected.add(&workload, range.clone()));
-    let found = totals::fetch_all(&mut client, &workload)?;
-    let nothing = vec![ByCustomer::new(); workload.meters().len()];
-    let differences = totals::differences(&workload, &expected, &nothing, &found);
+    let equal = compare(&mut client, &workload, &report, files.as_mut())?;
+    daemon.stop()?;
+    print_end((equal, files.is_some()), report.retries, args.keep.then(|| directory.path().display().to_string()));
+    Ok(equal)
+}
 
-    print(&workload, &expected, &found, &report);
+/// Holds what was counted, and what the files got, against what was sent. Whether all of it is equal.
+fn compare(
+    client: &mut Client,
+    workload: &Workload,
+    report: &Report,
+    mut files: Option<&mut Files>,
+) -> anyhow::Result<bool> {
+    let mut expected = Expected::new(workload);
+    report.acknowledged.iter().for_each(|range| expected.add(workload, range.clone()));
+    let found = totals::fetch_all(client, workload)?;
+    let nothing = vec![ByCustomer::new(); workload.meters().len()];
+    let mut differences = totals::differences(workload, &expected, &nothing, &found);
+    let mut delivered = None;
+    if let Some(files) = files.as_deref_mut() {
+        let (totals, missing) = wait_for_files(files, workload, &expected)?;
+        differences.extend(missing);
+        delivered = Some(totals);
+    }
+
+    print(workload, &expected, (&found, delivered.as_deref()), report);
+    if let Some(files) = files {
+        say(&format!(
+            "the file sink delivered {} rows (final windows, adjustments) in {} files, each as its manifest says",
+            files.rows,
+            files.count()
+        ));
+    }
     for difference in differences.iter().take(5) {
         let (expected, found) = (difference.expected, difference.found);
-        say(&format!("NOT EQUAL: {} of {}: {expected} sent, {found} counted", difference.meter, difference.customer));
+        say(&format!(
+            "NOT EQUAL: {} of {}: {expected} sent, {found} counted or delivered",
+            difference.meter, difference.customer
+        ));
     }
     report.mismatches.iter().for_each(|text| say(&format!("NOT AS DUE: {text}")));
-    let equal = differences.is_empty() && report.mismatch_count == 0;
-    daemon.stop()?;
-    print_end(equal, report.retries, args.keep.then(|| directory.path().display().to_string()));
-    Ok(equal)
+    Ok(differences.is_empty() && report.mismatch_count == 0)
 }
 
 /// Runs the load; once `kill_at` events are answered, `kill` ends the daemon and gives another.
@@ -168,16 +205,71 @@ fn countable_meters(client: &mut Client) -> anyhow::Result<Vec<MeterSpec>> {
     Ok(countable)
 }
 
-fn print(workload: &Workload, expected: &Expected, found: &[ByCustomer], report: &Report) {
+/// Writes the configuration; the demo's own one comes with a directory of files.
+fn prepare(args: &Args, directory: &TemporaryDirectory) -> anyhow::Result<(Place, Option<Files>)> {
+    if let Some(path) = &args.config {
+        let config = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        return Ok((directory.place("meterd", &config)?, None));
+    }
+    let files = directory.path().join("files");
+    let place = directory.place("meterd", &own_config(DEFAULT_CONFIG, &files))?;
+    Ok((place, Some(Files::new(&files))))
+}
+
+/// A configuration with short windows and a file sink.
+fn own_config(text: &str, files: &Path) -> String {
+    let mut config = String::new();
+    for line in text.lines().filter(|line| !line.starts_with("window = ") && !line.starts_with("grace = ")) {
+        config.push_str(line);
+        config.push('\n');
+        if line == "[[meter]]" {
+            config.push_str(SHORT_WINDOWS);
+        }
+    }
+    let path = serde_json::Value::from(files.to_string_lossy().as_ref());
+    config.push_str(&format!("\n[[sink]]\nname = \"files\"\nkind = \"file\"\npath = {path}\n"));
+    config
+}
+
+/// Waits until the files hold every total, for so long at most; what they hold then, and what still differs.
+fn wait_for_files(
+    files: &mut Files,
+    workload: &Workload,
+    expected: &Expected,
+) -> anyhow::Result<(Vec<ByCustomer>, Vec<Difference>)> {
+    let nothing = vec![ByCustomer::new(); workload.meters().len()];
+    let deadline = Instant::now() + DELIVERED_WITHIN;
+    loop {
+        files.read_new()?;
+        let totals = files.totals(workload)?;
+        let differences = totals::differences(workload, expected, &nothing, &totals);
+        if differences.is_empty() || Instant::now() > deadline {
+            return Ok((totals, differences));
+        }
+        thread::sleep(DELIVERED_POLL);
+    }
+}
+
+/// `found` is what was counted, and what was delivered if that can be told.
+fn print(
+    workload: &Workload,
+    expected: &Expected,
+    (counted, delivered): (&[ByCustomer], Option<&[ByCustomer]>),
+    report: &Report,
+) {
     let mut table = Table::new();
-    table.load_preset(ASCII_MARKDOWN).set_header(["meter", "events sent", "total sent", "total counted", ""]);
+    table.load_preset(ASCII_MARKDOWN);
+    table.set_header(["meter", "events sent", "total sent", "total counted", "total in files", ""]);
     for (n, meter) in workload.meters().iter().enumerate() {
         let (events, sent) = expected.meter(workload, n);
-        let counted = totals::sum(&found[n]);
-        let verdict = if sent == counted { "equal" } else { "NOT EQUAL" };
-        table.add_row([&meter.slug, &events.to_string(), &sent.to_string(), &counted.to_string(), verdict]);
+        let counted = totals::sum(&counted[n]);
+        let delivered = delivered.map(|delivered| totals::sum(&delivered[n]));
+        let equal = sent == counted && delivered.is_none_or(|delivered| delivered == sent);
+        let verdict = if equal { "equal" } else { "NOT EQUAL" };
+        let delivered = delivered.map_or_else(|| "-".to_owned(), |delivered| delivered.to_string());
+        table.add_row([&meter.slug, &events.to_string(), &sent.to_string(), &counted.to_string(), &delivered, verdict]);
     }
-    for column in 1..4 {
+    for column in 1..5 {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -197,12 +289,14 @@ fn print(workload: &Workload, expected: &Expected, found: &[ByCustomer], report:
     ));
 }
 
-fn print_end(equal: bool, retries: u64, kept: Option<String>) {
-    if equal {
-        say("\nEQUAL: every acknowledged event was counted once, through SIGKILL.");
-    } else {
-        say("\nNOT EQUAL: see above.");
-    }
+fn print_end((equal, delivered): (bool, bool), retries: u64, kept: Option<String>) {
+    say(match (equal, delivered) {
+        (true, true) => {
+            "\nEQUAL: every acknowledged event was counted once, through SIGKILL, and its window delivered."
+        }
+        (true, false) => "\nEQUAL: every acknowledged event was counted once, through SIGKILL.",
+        (false, _) => "\nNOT EQUAL: see above.",
+    });
     if retries == 0 {
         say("(The kill met no batch under way this time.)");
     }
@@ -218,4 +312,20 @@ fn print_end(equal: bool, retries: u64, kept: Option<String>) {
 
 fn say(text: &str) {
     println!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Destination, Source as ConfigSource};
+
+    #[test]
+    fn the_demos_config_has_short_windows_and_a_file_sink() {
+        let text = own_config(DEFAULT_CONFIG, Path::new("/a \"b\"/files"));
+        let config = Config::parse(&ConfigSource::new("demo.toml", &text)).unwrap();
+        assert_eq!(config.meters.len(), 3);
+        assert!(config.meters.iter().all(|meter| meter.window.to_string() == "5s"));
+        let [sink] = &config.sinks[..] else { panic!() };
+        assert!(matches!(&sink.destination, Destination::File(options) if options.path == Path::new("/a \"b\"/files")));
+    }
 }

@@ -11,7 +11,7 @@
 //! | ready ones, when the breaker is | are |
 //! | --- | --- |
 //! | closed | sent, up to `max_in_flight`; one at a time from a SlowDown to the next success; none while that holds |
-//! | open | recorded as failed attempts, which takes them along the schedule, a few at a time |
+//! | open | recorded as failed attempts, which takes them along the schedule, a few at a time; but while there is one that an operator has just replayed, it is probed with that |
 //! | open and cooled down | probed with: the first of them, once nothing else is under way |
 //! | half-open | left until the probe is back |
 //!
@@ -121,7 +121,13 @@ impl Machine {
         let ready: Vec<&Delivery> = work.pending.iter().filter(|delivery| self.is_ready(delivery, now)).collect();
         let held = self.throttle.held_until(now).filter(|_| !ready.is_empty());
         let mut steps = Steps { plan: self.plans(work, ready.len()), ..Steps::default() };
+        let asked_for: Vec<&Delivery> = ready.iter().copied().filter(|delivery| was_just_replayed(delivery)).collect();
         match self.breaker.admission(now) {
+            Admission::Refused if !asked_for.is_empty() => {
+                if self.busy.is_empty() {
+                    steps.send = self.begin(&asked_for, 1);
+                }
+            }
             Admission::Refused => {
                 let first = ready.iter().take(FAST_FAILURES_MAX);
                 steps.failures = first.map(|delivery| self.fail_fast(delivery, now)).collect();
@@ -285,6 +291,11 @@ impl Machine {
             None => DeliveryOperation::Dead { delivery, attempt },
         }
     }
+}
+
+/// Whoever replayed it says that the receiver is back, and wants to see.
+fn was_just_replayed(delivery: &Delivery) -> bool {
+    delivery.replays > 0 && delivery.failures == 0
 }
 
 fn pause(delivery: &Delivery, cause: PauseCause, reason: String, at: Timestamp) -> DeliveryOperation {

@@ -57,7 +57,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             schedule: SCHEDULE_SECS.map(Duration::from_secs).to_vec(),
-            jitter_percent: 20,
+            jitter_percent: 5,
             time_out: Duration::from_secs(20),
             retry_after_max: Duration::from_secs(24 * HOUR),
             hold_max: Duration::from_secs(5 * MINUTE),

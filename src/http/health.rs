@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use tokio::task::spawn_blocking;
 
 use crate::http::params::Params;
 use crate::http::problem::Problem;
@@ -34,7 +35,13 @@ pub async fn readyz(State(app): State<Arc<App>>, mut params: Params) -> Result<R
     if !health.ready {
         return Err(Problem::NotReady(health.reason.unwrap_or_else(|| "starting".to_owned())));
     }
-    Ok(text(TEXT, if verbose { report(&app) } else { "ok\n".to_owned() }))
+    if !verbose {
+        return Ok(text(TEXT, "ok\n".to_owned()));
+    }
+    let view = app.engine.view();
+    let sinks = spawn_blocking(move || view.sinks().0).await.map_err(|_| Problem::EngineFailed)?;
+    let lines = sinks.iter().map(|sink| sinks::health_line(sink, &sinks::context(&app, &sink.name)));
+    Ok(text(TEXT, report(&app) + &lines.collect::<String>()))
 }
 
 fn report(app: &App) -> String {
@@ -44,10 +51,8 @@ fn report(app: &App) -> String {
         Some(reason) => format!("not ready: {reason}"),
         None => "not ready".to_owned(),
     };
-    let sinks = app.engine.view().sinks().0;
-    let sinks: String = sinks.iter().map(|sink| sinks::health_line(sink, &sinks::context(app, &sink.name))).collect();
     format!(
-        "engine {engine}\nversion {}\ntime {}\nmeters {}\ndurable_seq {}\nindexed_seq {}\n{sinks}",
+        "engine {engine}\nversion {}\ntime {}\nmeters {}\ndurable_seq {}\nindexed_seq {}\n",
         env!("CARGO_PKG_VERSION"),
         app.engine.now(),
         app.engine.meters().len(),

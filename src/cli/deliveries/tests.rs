@@ -91,8 +91,11 @@ fn a_list_is_asked_for_by_state_sink_and_kind() {
     assert_eq!(list_path(Some("dead"), &of), "/v1/deliveries?state=dead&sink=a%20b&kind=windows&");
 }
 
-/// A daemon that gives these answers in turn; what it was sent comes back: request line, key, body.
-fn daemon(answers: Vec<(u16, Value)>) -> (Client, std::thread::JoinHandle<Vec<(String, String, String)>>) {
+/// Request line, key, body.
+type Seen = (String, String, String);
+
+/// A daemon that gives these answers in turn; what it was sent comes back.
+fn daemon(answers: Vec<(u16, Value)>) -> (Client, std::thread::JoinHandle<Vec<Seen>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = Target::parse(&listener.local_addr().unwrap().to_string()).unwrap();
     let serve = move || {

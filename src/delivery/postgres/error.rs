@@ -12,9 +12,7 @@
 use std::error::Error as _;
 
 use crate::delivery::transport::Failure;
-
-/// What the log keeps of an error.
-const REASON_BYTES_MAX: usize = 500;
+use crate::engine::outbox::ERROR_BYTES_MAX;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -63,7 +61,7 @@ fn failure_of(code: &str) -> Failure {
 /// One line without control characters, cut to what is kept.
 fn line(text: &str) -> String {
     let mut line: String = text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
-    line.truncate(line.floor_char_boundary(REASON_BYTES_MAX));
+    line.truncate(line.floor_char_boundary(ERROR_BYTES_MAX));
     line
 }
 
@@ -90,8 +88,8 @@ mod tests {
 
     #[test]
     fn a_reason_is_one_line_of_bounded_length() {
-        let problem = Problem::new(Failure::Refused, format!("a\nb\t{}", "ü".repeat(REASON_BYTES_MAX)));
+        let problem = Problem::new(Failure::Refused, format!("a\nb\t{}", "ü".repeat(ERROR_BYTES_MAX)));
         assert!(problem.reason.starts_with("a b ü"));
-        assert!(problem.reason.len() <= REASON_BYTES_MAX && problem.reason.len() > REASON_BYTES_MAX - 4);
+        assert!(problem.reason.len() <= ERROR_BYTES_MAX && problem.reason.len() > ERROR_BYTES_MAX - 4);
     }
 }

@@ -77,3 +77,17 @@ fn rows_that_wait_behind_dead_letters_go_out_once_the_receiver_is_back() {
     world.run(secs(10));
     assert_eq!(world.log.delivered(), 80);
 }
+
+#[test]
+fn what_an_operator_replays_is_really_tried_although_the_breaker_is_open() {
+    let policy = Policy { schedule: vec![Duration::ZERO, secs(1)], ..policy() };
+    let mut world = World::with_rows(policy, back_from(at(15)), 12);
+    world.run_until(at(20));
+    let planned = world.log.deliveries.len();
+    assert_eq!((world.log.dead(), world.log.delivered()), (planned, 0));
+    assert!(matches!(world.machine.health().breaker, BreakerState::Open { until } if until > at(25)));
+    world.replay();
+    world.run(secs(2));
+    assert_eq!((world.log.dead(), world.log.delivered()), (0, planned));
+    assert!(world.log.deliveries.values().all(|delivery| delivery.attempts == 3), "none of them failed fast");
+}
