@@ -35,7 +35,7 @@ pub struct Message {
     pub id: DeliveryId,
     pub kind: RowKind,
     pub planned_at: Timestamp,
-    /// When this attempt begins.
+    /// When this attempt begins, by the wall clock.
     pub now: Timestamp,
     /// In order of position; never empty.
     pub rows: Vec<OutboxRow>,

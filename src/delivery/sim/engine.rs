@@ -127,6 +127,10 @@ impl Log for SimEngine {
         start().saturating_add(self.monotonic())
     }
 
+    fn wall(&self) -> Timestamp {
+        self.now()
+    }
+
     fn monotonic(&self) -> Duration {
         Duration::from_micros(self.started.elapsed().as_micros() as u64)
     }

@@ -63,7 +63,7 @@ impl Attempts {
             };
             let Some(rows) = rows.filter(|rows| !rows.is_empty()) else { return (End::NoRows, Duration::ZERO) };
             let (id, kind, planned_at) = (delivery.id, delivery.kind, delivery.planned_at);
-            let message = Message { id, kind, planned_at, now, rows };
+            let message = Message { id, kind, planned_at, now: log.wall(), rows };
             let began = log.monotonic();
             let sent = send(&*transport, &message, time_out).await;
             (End::Sent(sent), log.monotonic().saturating_sub(began))

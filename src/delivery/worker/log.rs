@@ -30,6 +30,9 @@ pub trait Log: Send + Sync + 'static {
     /// The time that schedules go by.
     fn now(&self) -> Timestamp;
 
+    /// What the machine's clock shows: receivers compare it with theirs.
+    fn wall(&self) -> Timestamp;
+
     /// The time that attempts are measured by.
     fn monotonic(&self) -> Duration;
 
@@ -67,6 +70,10 @@ impl Log for Engine {
 
     fn now(&self) -> Timestamp {
         self.believed_now()
+    }
+
+    fn wall(&self) -> Timestamp {
+        Engine::now(self)
     }
 
     fn monotonic(&self) -> Duration {
