@@ -22,6 +22,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::engine::OutboxRow;
+use crate::engine::outbox::{DimensionsJson, put_members};
 use crate::model::csv::Record;
 use crate::model::{Quantity, RowKind, hex};
 
@@ -38,17 +39,6 @@ pub fn type_of(kind: RowKind) -> &'static str {
     }
 }
 
-/// A row as a JSON object, borrowed.
-pub struct RowJson<'a>(pub &'a OutboxRow);
-
-impl Serialize for RowJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        put_members(&mut map, self.0)?;
-        map.end()
-    }
-}
-
 /// A row as a JSON object that begins with its type, borrowed.
 struct TypedJson<'a>(&'a OutboxRow);
 
@@ -61,49 +51,10 @@ impl Serialize for TypedJson<'_> {
     }
 }
 
-fn put_members<M: SerializeMap>(map: &mut M, row: &OutboxRow) -> Result<(), M::Error> {
-    map.serialize_entry("tenant", &row.tenant)?;
-    map.serialize_entry("customer", &row.customer)?;
-    map.serialize_entry("meter", &row.meter)?;
-    map.serialize_entry("dimensions", &DimensionsJson(&row.dimensions))?;
-    map.serialize_entry("window_start", &Shown(row.window.start))?;
-    map.serialize_entry("window_end", &Shown(row.window.end))?;
-    map.serialize_entry("value", &row.value.map(Shown))?;
-    map.serialize_entry("event_count", &row.event_count)?;
-    map.serialize_entry("revision", &row.revision)?;
-    map.serialize_entry("incarnation", &row.incarnation.0)?;
-    if row.kind == RowKind::Adjustments {
-        map.serialize_entry("delta", &row.delta.map(Shown))?;
-    }
-    map.serialize_entry("hash", &hex::encode(&row.hash))
-}
-
-/// An object from each dimension to its value.
-pub(super) struct DimensionsJson<'a>(pub &'a [(String, Option<String>)]);
-
-impl Serialize for DimensionsJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, value) in self.0 {
-            map.serialize_entry(name, value)?;
-        }
-        map.end()
-    }
-}
-
-/// A quantity or an instant as text.
-struct Shown<T>(T);
-
-impl<T: std::fmt::Display> Serialize for Shown<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
-}
-
 /// How many bytes a row is as JSON.
 pub fn json_bytes(row: &OutboxRow) -> usize {
     let mut counter = Counter(0);
-    serde_json::to_writer(&mut counter, &RowJson(row)).expect("strings and numbers are JSON");
+    serde_json::to_writer(&mut counter, row).expect("strings and numbers are JSON");
     counter.0
 }
 

@@ -16,6 +16,10 @@ use std::sync::Arc;
 
 use crate::model::{Duration, Incarnation, OutboxPosition, Quantity, RowKind, RowKinds, Seq, Timestamp, Window};
 
+mod json;
+
+pub use json::{DimensionsJson, put_members};
+
 /// The longest error text that is kept of an attempt, in bytes.
 pub const ERROR_BYTES_MAX: usize = 500;
 /// The most that is kept of what a receiver answered, in bytes.

@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 
 use crate::delivery::Message;
 use crate::delivery::postgres::TableName;
-use crate::delivery::row::DimensionsJson;
 use crate::engine::OutboxRow;
+use crate::engine::outbox::DimensionsJson;
 use crate::model::hex;
 
 /// Columns, one entry for each key.

@@ -30,14 +30,14 @@ fn record(row: &OutboxRow) -> String {
 
 #[test]
 fn a_row_is_an_object_whose_members_come_in_one_order() {
-    assert_eq!(serde_json::to_string(&RowJson(&row())).unwrap(), JSON);
+    assert_eq!(serde_json::to_string(&row()).unwrap(), JSON);
     assert_eq!(json_bytes(&row()), JSON.len());
     assert_eq!(line(&row()), format!("{{\"type\":\"window.finalized\",{}\n", &JSON[1..]));
 }
 
 #[test]
 fn only_an_adjustment_has_a_delta_and_it_stands_before_the_hash() {
-    let json = serde_json::to_string(&RowJson(&adjustment())).unwrap();
+    let json = serde_json::to_string(&adjustment()).unwrap();
     let expected = JSON.replace(r#""revision":0"#, r#""revision":1"#).replace(r#""hash""#, r#""delta":"-2","hash""#);
     assert_eq!(json, expected);
     let unsaid = OutboxRow { delta: None, ..adjustment() };

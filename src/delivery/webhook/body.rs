@@ -17,7 +17,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::delivery::Message;
-use crate::delivery::row::{RowJson, json_bytes, type_of};
+use crate::delivery::row::{json_bytes, type_of};
 use crate::engine::OutboxRow;
 
 /// Standard Webhooks asks for less than this.
@@ -37,14 +37,14 @@ struct Envelope<'a> {
 
 #[derive(Serialize)]
 struct Data<'a> {
-    rows: Vec<RowJson<'a>>,
+    rows: &'a [OutboxRow],
 }
 
 pub fn json(message: &Message) -> Bytes {
     let envelope = Envelope {
         kind: type_of(message.kind),
         timestamp: message.planned_at.to_string(),
-        data: Data { rows: message.rows.iter().map(RowJson).collect() },
+        data: Data { rows: &message.rows },
     };
     serde_json::to_vec(&envelope).expect("strings and numbers are JSON").into()
 }

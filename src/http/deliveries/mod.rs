@@ -12,7 +12,6 @@
 //! 3. A replayed delivery keeps its id: a receiver that took it after all knows it.
 
 mod request;
-mod row;
 mod shown;
 
 use std::sync::Arc;
@@ -83,7 +82,7 @@ fn details(view: &View, id: DeliveryId) -> Result<(DeliveryDetails, Seq), Proble
     let delivery = delivery.ok_or_else(|| absent(&id.to_string()))?;
     let attempts = view.attempts(id)?;
     let rows = view.payload(&delivery)?;
-    Ok((DeliveryDetails::new(&delivery, attempts, rows.as_deref()), seq))
+    Ok((DeliveryDetails::new(&delivery, attempts, rows), seq))
 }
 
 fn absent(id: &str) -> Problem {

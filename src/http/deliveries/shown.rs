@@ -10,7 +10,6 @@
 use serde::Serialize;
 
 use crate::engine::{Attempt, Delivery, DeliveryState, OutboxRow};
-use crate::http::deliveries::row::RowShown;
 
 #[derive(Debug, Serialize)]
 pub struct DeliveryShown {
@@ -62,7 +61,7 @@ pub struct DeliveryDetails {
 
 #[derive(Debug, Serialize)]
 struct Payload {
-    rows: Vec<RowShown>,
+    rows: Vec<OutboxRow>,
 }
 
 impl DeliveryShown {
@@ -107,12 +106,12 @@ impl AttemptShown {
 
 impl DeliveryDetails {
     /// `attempts` are those the store has committed; the last one may be newer.
-    pub fn new(delivery: &Delivery, mut attempts: Vec<Attempt>, rows: Option<&[OutboxRow]>) -> Self {
+    pub fn new(delivery: &Delivery, mut attempts: Vec<Attempt>, rows: Option<Vec<OutboxRow>>) -> Self {
         let is_newer = |last: &&Attempt| attempts.last() != Some(last);
         let newer = delivery.last_attempt.as_ref().filter(is_newer).cloned();
         attempts.extend(newer);
         let rows = rows.filter(|rows| !rows.is_empty());
-        let payload_note = match (rows, delivery.state) {
+        let payload_note = match (&rows, delivery.state) {
             (Some(_), _) => None,
             (None, DeliveryState::Delivered { .. }) => Some("rows are not kept once every sink has them"),
             (None, _) => Some("the rows are on their way to the store: ask again in a moment"),
@@ -120,7 +119,7 @@ impl DeliveryDetails {
         Self {
             delivery: DeliveryShown::new(delivery),
             attempts_log: attempts.iter().map(AttemptShown::new).collect(),
-            payload: rows.map(|rows| Payload { rows: rows.iter().map(RowShown::new).collect() }),
+            payload: rows.map(|rows| Payload { rows }),
             payload_note,
         }
     }

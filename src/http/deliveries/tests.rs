@@ -95,9 +95,9 @@ fn each_state_has_its_word_and_its_time() {
 
 #[test]
 fn one_delivery_comes_with_every_attempt_once_and_with_its_rows() {
-    let rows = [row(RowKind::Adjustments), row(RowKind::Windows)];
+    let rows = vec![row(RowKind::Adjustments), row(RowKind::Windows)];
     let json = |attempts, rows| serde_json::to_value(DeliveryDetails::new(&delivery(), attempts, rows)).unwrap();
-    let details = json(vec![attempt(2)], Some(&rows[..]));
+    let details = json(vec![attempt(2)], Some(rows));
     let times: Vec<_> = details["attempts_log"].as_array().unwrap().iter().map(|attempt| &attempt["at"]).collect();
     assert_eq!(times, ["1970-01-01T00:00:02Z", "1970-01-01T00:00:04Z"]);
     assert_eq!((&details["id"], details.get("payload_note")), (&json!("msg_00000abc_1_9"), None));
@@ -119,7 +119,7 @@ fn without_rows_the_payload_is_null_and_says_why() {
         (DeliveryState::Delivered { at: at(9) }, "rows are not kept once every sink has them"),
         (DeliveryState::Pending { due: at(9) }, "the rows are on their way to the store: ask again in a moment"),
     ] {
-        for rows in [None, Some(&[][..])] {
+        for rows in [None, Some(vec![])] {
             let details = DeliveryDetails::new(&Delivery { state, ..delivery() }, vec![], rows);
             let json = serde_json::to_value(details).unwrap();
             assert_eq!((&json["payload"], &json["payload_note"]), (&json!(null), &json!(why)));
