@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::delivery::machine::{Machine, Steps};
 use crate::delivery::transport::Outcome;
 use crate::delivery::{Policy, Transport};
-use crate::engine::{BreakerState, DeliveryOperation, Done, Failure, SinkHealth, SinkWork};
+use crate::engine::{BreakerState, DeliveryOperation, Done, Failure, Refused, SinkHealth, SinkWork};
 use crate::model::{Duration, Seq, Timestamp};
 
 mod attempts;
@@ -272,6 +272,9 @@ impl Worker {
     fn note_done(&mut self, operation: &DeliveryOperation, done: &Done) {
         let sink = &*self.sink;
         match (operation, done) {
+            (DeliveryOperation::Dead { delivery, .. }, Done::Refused(Refused::NotCommitted)) => {
+                self.machine.postpone(self.log.now(), *delivery);
+            }
             (_, Done::Refused(refused)) => {
                 // An operator was faster.
                 tracing::debug!(sink, %refused, ?operation, "an operation changed nothing");

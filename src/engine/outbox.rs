@@ -278,6 +278,9 @@ pub enum Refused {
     /// Planned by someone else meanwhile, or not committed yet.
     #[error("the rows do not follow the sink's cursor")]
     OutOfPlace,
+    /// After a crash the store may be behind the plan for a while.
+    #[error("the delivery's rows are not committed again yet")]
+    NotCommitted,
     #[error("the sink is still configured")]
     StillConfigured,
     #[error("this Idempotency-Key came with another request before")]

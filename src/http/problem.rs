@@ -115,7 +115,11 @@ impl Problem {
             Problem::Undone(Refused::UnknownSink | Refused::UnknownDelivery) => StatusCode::NOT_FOUND,
             Problem::Undone(Refused::KeyReused) => StatusCode::UNPROCESSABLE_ENTITY,
             Problem::Undone(
-                Refused::NotDead | Refused::NotPending | Refused::OutOfPlace | Refused::StillConfigured,
+                Refused::NotDead
+                | Refused::NotPending
+                | Refused::OutOfPlace
+                | Refused::NotCommitted
+                | Refused::StillConfigured,
             ) => StatusCode::CONFLICT,
             Problem::NotReady(_) | Problem::TooManyStreams => StatusCode::SERVICE_UNAVAILABLE,
             Problem::Refused(Refusal::DiskFull) => StatusCode::INSUFFICIENT_STORAGE,
@@ -283,6 +287,7 @@ mod tests {
             (Refused::NotPending, 409),
             (Refused::OutOfPlace, 409),
             (Refused::StillConfigured, 409),
+            (Refused::NotCommitted, 409),
             (Refused::KeyReused, 422),
         ] {
             assert_eq!(Problem::Undone(refused).status(), status, "{refused}");

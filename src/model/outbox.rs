@@ -77,7 +77,7 @@ impl RowKinds {
     pub const ALL: RowKinds = RowKinds(0b111);
 
     #[must_use]
-    pub fn with(self, kind: RowKind) -> Self {
+    pub const fn with(self, kind: RowKind) -> Self {
         Self(self.0 | 1 << kind as u8)
     }
 

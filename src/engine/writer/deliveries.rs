@@ -108,6 +108,9 @@ impl<R> Writer<R> {
             Err(refused) => return Ok(Done::Refused(refused)),
         };
         let known = state.outbox().delivery(seq).expect("it is pending");
+        if known.copied_at.is_none() && state.store().position() < known.delivery.last.seq {
+            return Ok(Done::Refused(Refused::NotCommitted));
+        }
         let rows = if known.copied_at.is_some() { Vec::new() } else { rows_of(state, &known.delivery)? };
         let attempt = shortened(attempt);
         let rows = rows.iter().map(|(position, value)| (*position, value.as_slice())).collect();
@@ -177,7 +180,7 @@ fn pending(state: &State, id: DeliveryId) -> Result<Seq, Refused> {
     }
 }
 
-/// A delivery's rows. They were committed before it was planned, and stay until it is done.
+/// A delivery's rows, from a store that has them: they stay until it is done.
 fn rows_of(state: &State, delivery: &Delivery) -> Result<Vec<StoredRow>, StoreError> {
     let snapshot = state.store().snapshot();
     let mut cursor = snapshot.cursor(Table::Outbox)?;

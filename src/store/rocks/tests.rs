@@ -1,5 +1,7 @@
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
 use rocksdb::{DB, WriteBatch};
 use tempfile::TempDir;
@@ -55,16 +57,41 @@ impl Bench for RocksBench {
     }
 }
 
+/// Copies a directory that is in use. RocksDB adds and removes files when it likes; so it is copied again until it held still.
 fn copy(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            fs::create_dir(&target).unwrap();
-            copy(&entry.path(), &target);
-        } else if entry.file_name() != "LOCK" {
-            fs::copy(entry.path(), target).unwrap();
+    loop {
+        let copied = files(from).and_then(|before| {
+            for file in &before {
+                let target = to.join(file);
+                fs::create_dir_all(target.parent().unwrap())?;
+                fs::copy(from.join(file), target)?;
+            }
+            Ok(files(from)? == before)
+        });
+        match copied {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
+        }
+        fs::remove_dir_all(to).unwrap();
+        fs::create_dir(to).unwrap();
+    }
+}
+
+/// The files below a directory but for locks, in order.
+fn files(root: &Path) -> std::io::Result<BTreeSet<PathBuf>> {
+    let (mut found, mut directories) = (BTreeSet::new(), vec![root.to_owned()]);
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                directories.push(entry.path());
+            } else if entry.file_name() != "LOCK" {
+                found.insert(entry.path().strip_prefix(root).unwrap().to_owned());
+            }
         }
     }
+    Ok(found)
 }
 
 conformance::suite!(RocksBench);
