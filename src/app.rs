@@ -209,12 +209,13 @@ fn announce(address: std::net::SocketAddr) {
 }
 
 async fn upkeep(metrics: PrometheusHandle, engine: Engine, shutdown: CancellationToken) {
-    let mut interval = tokio::time::interval(UPKEEP);
+    let (mut interval, mut sinks) = (tokio::time::interval(UPKEEP), Vec::new());
     while shutdown.run_until_cancelled(interval.tick()).await.is_some() {
         metrics.run_upkeep();
         let engine = engine.clone();
         // A panic in there has been reported; it costs no more than a stale gauge.
-        let _ = tokio::task::spawn_blocking(move || sinks::measure(&engine)).await;
+        let measured = tokio::task::spawn_blocking(move || sinks::measure(&engine, &sinks)).await;
+        sinks = measured.unwrap_or_default();
     }
 }
 

@@ -29,13 +29,19 @@ pub fn open(config: &Config) -> Result<Vec<Sink>, AppError> {
     sinks.collect()
 }
 
-/// Notes how long each sink's oldest row has waited. Reads a row of the store for each.
-pub fn measure(engine: &Engine) {
+/// Notes how long each sink's oldest row has waited; answers with their names. Reads a row or two of the store for each.
+pub fn measure(engine: &Engine, before: &[Arc<str>]) -> Vec<Arc<str>> {
     let (sinks, _) = engine.view().sinks();
     let now = engine.believed_now();
-    for sink in sinks {
+    // A gauge cannot be taken back: of one that was forgotten it says that nothing waits.
+    for name in before.iter().filter(|name| sinks.iter().all(|sink| sink.name != **name)) {
+        metrics::gauge!(OUTBOX_AGE_SECONDS, "sink" => name.to_string()).set(0.0);
+        metrics::gauge!(DEAD_LETTERS_WAITING, "sink" => name.to_string()).set(0.0);
+    }
+    for sink in &sinks {
         let age = sink.oldest.map_or(0, |oldest| now.micros().saturating_sub(oldest.micros()).max(0));
         metrics::gauge!(OUTBOX_AGE_SECONDS, "sink" => sink.name.to_string()).set(age as f64 / 1e6);
         metrics::gauge!(DEAD_LETTERS_WAITING, "sink" => sink.name.to_string()).set(sink.dead as f64);
     }
+    sinks.into_iter().map(|sink| sink.name).collect()
 }

@@ -12,11 +12,12 @@
 //! | --- | --- |
 //! | closed | sent, up to `max_in_flight`; one at a time from a SlowDown to the next success; none while that holds |
 //! | open | recorded as failed attempts, which takes them along the schedule, a few at a time; but while there is one that an operator has just replayed, it is probed with that |
-//! | open and cooled down | probed with: the first of them, once nothing else is under way |
+//! | open and cooled down | probed with: the first of them, once nothing else is under way; if none is ready, the first that waits, ahead of its time |
 //! | half-open | left until the probe is back |
 //!
 //! 1. Nothing is started for a paused sink: no attempt, no failure, no plan.
-//! 2. Every outcome is one operation: delivered, failed, dead; or the sink is paused, and the delivery stays as it is.
+//! 2. Every outcome is one operation: delivered, failed, dead; or the sink is paused, and the delivery stays as it is. Only a
+//!    probe ahead of its time that fails is none: it tells of the receiver, and the delivery's schedule goes on as it was.
 //! 3. It rests on the log alone: breaker, throttle and what is busy may be forgotten in a restart, and nothing is lost.
 //! 4. Nothing is planned while enough is ready: rows that wait fill messages better. A sink that is cut off is planned for
 //!    all the same, up to `max_pending`, so that what it misses becomes a dead letter in time.
@@ -28,7 +29,8 @@ use crate::delivery::policy::Policy;
 use crate::delivery::transport::{Failure, Outcome, Sent};
 use crate::engine::outbox::{ANSWER_BYTES_MAX, ERROR_BYTES_MAX};
 use crate::engine::{
-    Attempt, Delivery, DeliveryId, DeliveryOperation, DeliveryState, PauseCause, SinkHealth, SinkPause, SinkWork,
+    Attempt, BreakerState, Delivery, DeliveryId, DeliveryOperation, DeliveryState, PauseCause, SinkHealth, SinkPause,
+    SinkWork,
 };
 use crate::model::{Duration, Seq, Timestamp};
 
@@ -59,6 +61,8 @@ pub struct Machine {
     /// When the breaker closed, unless it has opened since.
     closed_at: Option<Timestamp>,
     busy: HashSet<Seq>,
+    /// The probe under way, if it is ahead of its time.
+    early: Option<Seq>,
     /// Until when.
     postponed: HashMap<Seq, Timestamp>,
     last_success: Option<Timestamp>,
@@ -87,6 +91,7 @@ impl Machine {
             rng,
             closed_at: None,
             busy: HashSet::new(),
+            early: None,
             postponed: HashMap::new(),
             last_success: None,
             last_error: None,
@@ -119,7 +124,7 @@ impl Machine {
             return Steps::default();
         }
         let ready: Vec<&Delivery> = work.pending.iter().filter(|delivery| self.is_ready(delivery, now)).collect();
-        let held = self.throttle.held_until(now).filter(|_| !ready.is_empty());
+        let held = self.throttle.held_until(now);
         let mut steps = Steps { plan: self.plans(work, ready.len()), ..Steps::default() };
         let asked_for: Vec<&Delivery> = ready.iter().copied().filter(|delivery| was_just_replayed(delivery)).collect();
         match self.breaker.admission(now) {
@@ -134,10 +139,12 @@ impl Machine {
             }
             Admission::Open | Admission::Probe if held.is_some() => {}
             Admission::Open => steps.send = self.begin(&ready, self.room()),
+            Admission::Probe if self.busy.is_empty() && ready.is_empty() => steps.send = self.probe_early(work),
             Admission::Probe if self.busy.is_empty() => steps.send = self.begin(&ready, 1),
             Admission::Probe | Admission::Wait => {}
         }
-        steps.wake = held.into_iter().chain(self.next_ready(work, now)).min();
+        let held = held.filter(|_| !ready.is_empty() || self.breaker.admission(now) == Admission::Probe);
+        steps.wake = held.into_iter().chain(self.next_ready(work, now)).chain(self.next_probe(work, now)).min();
         steps
     }
 
@@ -149,20 +156,22 @@ impl Machine {
         sent: Sent,
         began: Timestamp,
         took: Duration,
-    ) -> DeliveryOperation {
+    ) -> Option<DeliveryOperation> {
         self.busy.remove(&delivery.id.seq);
+        let was_early = self.early.take_if(|early| *early == delivery.id.seq).is_some();
         let answer = cut(sent.answer, ANSWER_BYTES_MAX);
         let attempt = Attempt { at: began, took, status: sent.status, error: String::new(), answer };
         match sent.outcome {
             Outcome::Delivered => {
                 self.learn_success(now);
-                DeliveryOperation::Delivered { delivery: delivery.id, attempt }
+                Some(DeliveryOperation::Delivered { delivery: delivery.id, attempt })
             }
             Outcome::Failed(failure, error) => {
                 let error = if error.is_empty() { "no reason was given".to_owned() } else { error };
                 let attempt = Attempt { error: cut(error, ERROR_BYTES_MAX), ..attempt };
                 self.learn_failure(now, failure, &attempt.error);
-                self.failure(now, delivery, failure, attempt)
+                let is_final = matches!(failure, Failure::Never | Failure::Gone | Failure::Misfit);
+                (is_final || !was_early).then(|| self.failure(now, delivery, failure, attempt))
             }
         }
     }
@@ -170,6 +179,7 @@ impl Machine {
     /// An attempt that `step` gave out was not made: the rows could not be had.
     pub fn postpone(&mut self, now: Timestamp, delivery: DeliveryId) {
         self.busy.remove(&delivery.seq);
+        self.early.take_if(|early| *early == delivery.seq);
         self.breaker.abandon(now);
         self.postponed.insert(delivery.seq, now.saturating_add(POSTPONED));
     }
@@ -214,6 +224,14 @@ impl Machine {
         at.min()
     }
 
+    /// When the cool-down ends, if there is something to probe with.
+    fn next_probe(&self, work: &SinkWork, now: Timestamp) -> Option<Timestamp> {
+        match self.breaker.state() {
+            BreakerState::Open { until } if !work.pending.is_empty() => Some(until).filter(|until| now < *until),
+            _ => None,
+        }
+    }
+
     /// How many more attempts may be under way.
     fn room(&self) -> usize {
         let most = if self.throttle.is_slowed() { 1 } else { self.policy.max_in_flight };
@@ -221,11 +239,19 @@ impl Machine {
     }
 
     fn plans(&self, work: &SinkWork, ready: usize) -> usize {
-        let is_closed = self.breaker.state() == crate::engine::BreakerState::Closed;
+        let is_closed = self.breaker.state() == BreakerState::Closed;
         if is_closed && ready >= READY_ENOUGH {
             return 0;
         }
         self.policy.max_pending.saturating_sub(work.pending_total).min(PLANS_MAX)
+    }
+
+    /// Whether the receiver is back is worth knowing before anything is due.
+    fn probe_early(&mut self, work: &SinkWork) -> Vec<Delivery> {
+        let free = |delivery: &&Delivery| !self.postponed.contains_key(&delivery.id.seq);
+        let first: Vec<&Delivery> = work.pending.iter().find(free).into_iter().collect();
+        self.early = first.first().map(|delivery| delivery.id.seq);
+        self.begin(&first, 1)
     }
 
     fn begin(&mut self, ready: &[&Delivery], most: usize) -> Vec<Delivery> {

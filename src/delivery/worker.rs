@@ -219,7 +219,7 @@ impl Worker {
         let breaker = self.machine.health().breaker;
         let operation = self.machine.finished(now, &delivery, sent, began, took);
         self.note_breaker(breaker);
-        Some(operation)
+        operation
     }
 
     /// Has operations made durable, in order. Answers with what each came to.

@@ -255,7 +255,7 @@ impl State {
             DeliveryRecord::Delivered { delivery, attempt } => self.deliver(seq, *delivery, attempt)?,
             DeliveryRecord::Dead { delivery, attempt, rows } => {
                 let (known, sink) = self.outbox.take_pending(seq, *delivery)?;
-                known.delivery.state = DeliveryState::Dead { at: attempt.at };
+                known.delivery.state = DeliveryState::Dead { at: attempt.at.saturating_add(attempt.took) };
                 known.delivery.failures += 1;
                 sink.dead.insert(*delivery);
                 // A second death brings no rows: the copy is still there.
@@ -310,7 +310,7 @@ impl State {
 
     fn deliver(&mut self, seq: Seq, delivery: Seq, attempt: &AttemptRecord<'_>) -> Result<(), FoldError> {
         let (known, sink) = self.outbox.take_pending(seq, delivery)?;
-        known.delivery.state = DeliveryState::Delivered { at: attempt.at };
+        known.delivery.state = DeliveryState::Delivered { at: attempt.at.saturating_add(attempt.took) };
         let copied_at = known.copied_at.take();
         sink.delivered.insert(delivery);
         let oldest = if sink.delivered.len() > DELIVERED_KEPT { sink.delivered.pop_first() } else { None };

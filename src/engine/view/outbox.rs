@@ -10,8 +10,8 @@ use crate::engine::outbox::{
     SinkStatus, SinkWork,
 };
 use crate::engine::state::{
-    Content, LoadError, OutboxContent, RowContext, Sink, decode_attempt, decode_outbox, outbox_key, split_dead_key,
-    split_outbox_key,
+    Content, LoadError, Outbox, OutboxContent, RowContext, Sink, decode_attempt, decode_outbox, outbox_key,
+    split_dead_key, split_outbox_key,
 };
 use crate::meter::Meters;
 use crate::model::{OutboxPosition, RowKind, Seq, Timestamp};
@@ -105,7 +105,7 @@ impl View {
 
     /// Every sink, and the record it is as of. Reads one row of the store for each.
     pub fn sinks(&self) -> (Vec<SinkStatus>, Seq) {
-        let (mut statuses, unplanned, seq, store) = {
+        let (mut statuses, firsts, seq, store) = {
             let state = self.state.read();
             let outbox = state.outbox();
             let status = |(name, sink): (&std::sync::Arc<str>, &Sink)| SinkStatus {
@@ -117,13 +117,13 @@ impl View {
                 oldest: sink.pending().filter_map(|seq| Some(outbox.delivery(seq)?.delivery.planned_at)).min(),
             };
             let statuses: Vec<_> = outbox.sinks().map(status).collect();
-            let unplanned: Vec<_> = outbox.sinks().map(|(_, sink)| sink.cursors).collect();
-            (statuses, unplanned, state.position(), state.store().clone())
+            let firsts: Vec<_> = outbox.sinks().map(|(_, sink)| first_rows(outbox, sink)).collect();
+            (statuses, firsts, state.position(), state.store().clone())
         };
         let snapshot = store.snapshot();
-        for (status, cursors) in statuses.iter_mut().zip(unplanned) {
-            let times = status.kinds.iter().filter_map(|kind| {
-                first_time(&*snapshot, kind, cursors[kind as usize])
+        for (status, firsts) in statuses.iter_mut().zip(firsts) {
+            let times = firsts.into_iter().filter_map(|(kind, first)| {
+                first_time(&*snapshot, kind, first)
                     .inspect_err(|error| tracing::warn!(%error, "cannot read the outbox"))
                     .ok()?
             });
@@ -177,6 +177,16 @@ fn is_wanted(delivery: &Delivery, query: &DeliveriesQuery) -> bool {
     query.sink.as_ref().is_none_or(|sink| **sink == *delivery.sink)
         && query.state.is_none_or(|wanted| wanted == state)
         && query.kind.is_none_or(|kind| kind == delivery.kind)
+}
+
+/// Where a sink's oldest rows are that are not out, by kind: in its first pending delivery, or behind its cursor.
+fn first_rows(outbox: &Outbox, sink: &Sink) -> Vec<(RowKind, OutboxPosition)> {
+    let pending = |kind| {
+        let known = sink.pending().filter_map(|seq| outbox.delivery(seq));
+        let of_kind = known.filter(move |known| known.delivery.kind == kind && known.copied_at.is_none());
+        of_kind.map(|known| known.delivery.first).min()
+    };
+    sink.kinds.iter().map(|kind| (kind, pending(kind).unwrap_or(sink.cursors[kind as usize]))).collect()
 }
 
 /// When the first row at or behind a position came about.

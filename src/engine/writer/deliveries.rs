@@ -112,6 +112,10 @@ impl<R> Writer<R> {
             return Ok(Done::Refused(Refused::NotCommitted));
         }
         let rows = if known.copied_at.is_some() { Vec::new() } else { rows_of(state, &known.delivery)? };
+        if known.copied_at.is_none() && rows.len() != known.delivery.rows as usize {
+            tracing::error!(%delivery, "the store does not have its rows: it stays pending. Check with meterd verify");
+            return Ok(Done::Refused(Refused::NotCommitted));
+        }
         let attempt = shortened(attempt);
         let rows = rows.iter().map(|(position, value)| (*position, value.as_slice())).collect();
         self.put_delivery(state, &DeliveryRecord::Dead { delivery: seq, attempt: (&attempt).into(), rows });
@@ -135,7 +139,9 @@ impl<R> Writer<R> {
         if count > 0 || key.is_some() {
             let key = key.map(|key| (key.key.as_str(), key.request));
             self.put_delivery(state, &DeliveryRecord::ReplayRequested { at, key, deliveries });
-            tracing::warn!(count, ?filter, "dead letters are to be sent again");
+            let sink = filter.sink.as_deref();
+            let delivery = filter.delivery.map(tracing::field::display);
+            tracing::warn!(count, sink, delivery, "dead letters are to be sent again");
         }
         Ok(Done::Replayed(count))
     }

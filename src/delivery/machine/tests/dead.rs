@@ -91,3 +91,20 @@ fn what_an_operator_replays_is_really_tried_although_the_breaker_is_open() {
     assert_eq!((world.log.dead(), world.log.delivered()), (0, planned));
     assert!(world.log.deliveries.values().all(|delivery| delivery.attempts == 3), "none of them failed fast");
 }
+
+#[test]
+fn a_receiver_that_is_back_is_found_when_the_cool_down_ends_though_nothing_is_due() {
+    let mut world = World::with_rows(policy(), back_from(at(8)), 6);
+    world.run_until(at(60));
+    assert_eq!((world.log.delivered(), world.log.deliveries.len()), (6, 6));
+    let late = world.made_at().into_iter().filter(|secs| *secs >= 8).collect::<Vec<_>>();
+    assert!(late.iter().all(|secs| (30..36).contains(secs)), "a probe, and then all that failed before: {late:?}");
+}
+
+#[test]
+fn probes_ahead_of_their_time_take_nothing_from_a_schedule() {
+    let mut world = World::with_rows(policy(), always(unavailable()), 6);
+    world.run_until(at(3 * HOUR));
+    assert!(world.made.len() > 30, "one each five minutes at least: {}", world.made.len());
+    assert!(world.log.deliveries.values().all(|delivery| delivery.failures <= 5), "0, 5 s, 5 min, 30 min, 2 h");
+}

@@ -15,7 +15,7 @@ fn planned(policy: Policy, deliveries: u32) -> World {
 }
 
 fn finish(world: &mut World, delivery: &Delivery, sent: Sent) -> DeliveryOperation {
-    world.machine.finished(world.now, delivery, sent, world.now, Duration::ZERO)
+    world.machine.finished(world.now, delivery, sent, world.now, Duration::ZERO).unwrap()
 }
 
 #[test]
