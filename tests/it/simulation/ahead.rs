@@ -12,7 +12,7 @@ use meterd::store::MemStore;
 use super::model::{Sent, WIDE};
 use super::node::{Node, Setup};
 
-const SETUP: Setup = Setup { policy: WIDE, epoch_ids: 4, close_slice: 10 };
+const SETUP: Setup = Setup { policy: WIDE, epoch_ids: 4, close_slice: 10, sinks: [None; 3] };
 const SEGMENT: &str = "journal/00000000000000000001.log";
 
 fn event(id: u64) -> Sent {

@@ -1,15 +1,17 @@
 //! The engine against a plain model, under random operations and crashes on a simulated disk.
 //!
 //! A schedule is a seed: it draws operations (events old and new, duplicates, conflicts, late and early times, slow requests,
-//! clock steps, closing windows, anchors, commits, persists, failing syncs, power cuts, reopens) and compares every answer, every reopened state
-//! and, at the end, the store with the model.
+//! clock steps, closing windows, anchors, deliveries, commits, persists, failing syncs, power cuts, reopens) and compares
+//! every answer, every reopened state and, at the end, the store with the model, and what receivers got with the windows.
 //!
 //! A failing seed prints itself; `METERD_SIM_SEED=<seed>` replays that one alone, `METERD_SIM_SCHEDULES=<n>` runs more.
 
 mod ahead;
 mod clock;
+mod ledger;
 mod model;
 mod node;
+mod receiver;
 mod schedule;
 mod seen;
 
@@ -96,6 +98,26 @@ fn billing_periods_that_the_store_does_not_get_are_noticed() {
 #[test]
 fn adjustments_that_the_store_does_not_get_are_noticed() {
     is_noticed(Sabotage::AdjustmentsNotStored);
+}
+
+#[test]
+fn a_delivery_that_is_sent_before_its_plan_is_durable_is_noticed() {
+    is_noticed(Sabotage::SendBeforeSync);
+}
+
+#[test]
+fn outbox_rows_that_the_store_does_not_get_are_noticed() {
+    is_noticed(Sabotage::OutboxNotStored);
+}
+
+#[test]
+fn deliveries_that_the_store_does_not_get_are_noticed() {
+    is_noticed(Sabotage::DeliveriesNotStored);
+}
+
+#[test]
+fn dead_letters_that_the_store_does_not_get_are_noticed() {
+    is_noticed(Sabotage::DeadLettersNotStored);
 }
 
 #[test]

@@ -274,7 +274,8 @@ impl Model {
     pub fn forget_after(&mut self, last: Seq) {
         self.accepted.retain(|event| event.seq <= last);
         self.closed.retain(|_, seq| *seq <= last);
-        self.closed_periods.retain(|_, (seq, _)| *seq <= last);
+        // One that late usage has made stands for the record before that usage, and goes with it.
+        self.closed_periods.retain(|_, (seq, first)| if *first { *seq <= last } else { *seq < last });
         self.customers.retain(|(seq, ..)| *seq <= last);
         self.by_id.clear();
         for (place, event) in self.accepted.iter().enumerate() {

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use meterd::engine::{
-    self, AdjustmentsQuery, Batch, ClockOptions, CommitJob, CustomerSettings, Entropy, Group, NewEvent, NewFeed,
-    OpenError, Operation, Options, Parts, PeriodChoice, Running, TotalsQuery, View, WindowQuery, WindowState, recovery,
+    self, AdjustmentsQuery, Batch, ClockOptions, CommitJob, CustomerSettings, DeliveryOperation, Entropy, Group,
+    NewEvent, NewFeed, OpenError, Operation, Options, Parts, PeriodChoice, Running, SinkDefinition, TotalsQuery, View,
+    WindowQuery, WindowState, recovery,
 };
 use meterd::env::{ManualClock, SimDisk};
 use meterd::journal::{self, Compression, JournalError};
 use meterd::meter::{Aggregation, Definition, Late, Value};
-use meterd::model::{Duration, Fingerprint, Seq, TenantId, Timestamp};
+use meterd::model::{Duration, Fingerprint, RowKinds, Seq, TenantId, Timestamp};
 use meterd::store::{Commit, MemStore, Rows, Store, Table};
 
 use super::clock::{MAX_STEP_MICROS, SETTLE_MICROS, Seen};
@@ -48,9 +49,22 @@ pub struct Setup {
     pub policy: Policy,
     pub epoch_ids: usize,
     pub close_slice: usize,
+    /// What each of [`SINKS`] gets, if it is configured.
+    pub sinks: [Option<RowKinds>; SINKS.len()],
 }
 
-fn options(Setup { policy, epoch_ids, close_slice }: Setup) -> Options {
+/// The sinks that there can be; the first has everything from the beginning.
+pub const SINKS: [&str; 3] = ["all", "late", "third"];
+
+impl Setup {
+    pub fn sinks(&self) -> Vec<SinkDefinition> {
+        let sinks = SINKS.iter().zip(self.sinks);
+        sinks.filter_map(|(name, kinds)| Some(SinkDefinition { name: (*name).to_owned(), kinds: kinds? })).collect()
+    }
+}
+
+fn options(setup: Setup) -> Options {
+    let Setup { policy, epoch_ids, close_slice, .. } = setup;
     Options {
         accept_past: micros(policy.accept_past_micros),
         accept_future: micros(ACCEPT_FUTURE_MICROS),
@@ -59,6 +73,7 @@ fn options(Setup { policy, epoch_ids, close_slice }: Setup) -> Options {
         close_slice,
         clock: ClockOptions { max_step: micros(MAX_STEP_MICROS), settle: micros(SETTLE_MICROS) },
         commit_interval: Duration::from_millis(10),
+        sinks: setup.sinks(),
         ..Options::default()
     }
 }
@@ -234,6 +249,10 @@ impl Node {
         let settings = CustomerSettings { anchor, ..CustomerSettings::default() };
         let customer = format!("customer-{customer}");
         self.operate(Operation::PutCustomer { tenant: tenant(), customer, settings }, request);
+    }
+
+    pub fn deliver(&mut self, operation: DeliveryOperation, request: Request) {
+        self.operate(Operation::Deliver(operation), request);
     }
 
     /// Every window as a reader sees it.

@@ -1,6 +1,8 @@
 //! A schedule: operations drawn from a seed, and the checks after each.
 
 mod clocks;
+mod courier;
+mod faults;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -10,13 +12,14 @@ use meterd::engine::{self, Answer, Batch};
 use meterd::env::{Clock, Disk, ManualClock, SimDisk};
 use meterd::journal::JournalError;
 use meterd::meter::{Customer, Zone};
-use meterd::model::{Code, Duration, Outcome, Seq, Timestamp};
+use meterd::model::{Code, Duration, Outcome, RowKind, RowKinds, Seq, Timestamp};
 use meterd::store::{MemStore, Store, Table};
 
 use super::clock::Believed;
 use super::model::{Accepted, Expected, HOUR_MICROS, METERS, Model, NARROW, PeriodName, PeriodValue, Sent, WIDE};
 use super::node::{Node, Request, Setup, drop_table};
 pub use super::seen::{Sabotage, Seen};
+use courier::{Courier, EVERYTHING};
 
 /// Near the end of a month, so that billing periods end.
 const START: &str = "2026-11-28T12:00:00Z";
@@ -35,6 +38,9 @@ struct World {
     setup: Setup,
     /// Parsed and looked up, not yet at the writer: slow clients and slow threads.
     parsed: VecDeque<(Request, Vec<Sent>, Timestamp, Batch)>,
+    courier: Courier,
+    /// Much is delivered.
+    eager: bool,
     /// Decided, not yet answered: what the model makes of them, for when the answer comes.
     decided: BTreeMap<Request, Seq>,
     seen: Seen,
@@ -49,7 +55,9 @@ pub fn run_schedule(seed: u64, sabotage: Sabotage) -> Seen {
     let clock = Arc::new(ManualClock::new(Timestamp::parse_rfc3339(START).expect("a time")));
     let store = Arc::new(MemStore::with_bulk_ids_min(rng.usize(2..12)));
     let policy = if rng.bool() { NARROW } else { WIDE };
-    let setup = Setup { policy, epoch_ids: rng.usize(2..20), close_slice: rng.usize(1..6) };
+    let sinks = [Some(EVERYTHING), Some(RowKinds::NONE.with(RowKind::Adjustments)), None];
+    let setup = Setup { policy, epoch_ids: rng.usize(2..20), close_slice: rng.usize(1..6), sinks };
+    let eager = rng.u32(..3) == 0;
     let node = Node::open(&disk, store, &clock, setup).expect("a new directory opens");
     let believed = Believed::new(node.running.writer.effective(), node.seen().mono);
     let mut world = World {
@@ -65,9 +73,12 @@ pub fn run_schedule(seed: u64, sabotage: Sabotage) -> Seen {
         setup,
         parsed: VecDeque::new(),
         decided: BTreeMap::new(),
+        courier: Courier::default(),
+        eager,
         seen: Seen::default(),
     };
     world.model.acknowledged = world.node.running.journal.last();
+    world.start_courier(false);
     for _ in 0..world.rng.usize(20..160) {
         world.step();
     }
@@ -77,7 +88,8 @@ pub fn run_schedule(seed: u64, sabotage: Sabotage) -> Seen {
 
 impl World {
     fn step(&mut self) {
-        let stepped = match self.rng.u32(..100) {
+        let steps = if self.eager { 180 } else { 110 };
+        let stepped = match self.rng.u32(..steps) {
             0..=19 => self.parse(),
             20..=41 => self.decide(),
             42..=54 => self.append(),
@@ -99,10 +111,11 @@ impl World {
                 self.restart();
                 Ok(())
             }
-            _ => {
+            98..=99 => {
                 self.compare();
                 Ok(())
             }
+            _ => self.deliver(),
         };
         match stepped {
             Ok(()) => {}
@@ -263,6 +276,9 @@ impl World {
             Sabotage::WindowsNotStored => drop_table(commit, Table::Windows),
             Sabotage::PeriodsNotStored => drop_table(commit, Table::Periods),
             Sabotage::AdjustmentsNotStored => drop_table(commit, Table::Adjustments),
+            Sabotage::OutboxNotStored => drop_table(commit, Table::Outbox),
+            Sabotage::DeliveriesNotStored => drop_table(commit, Table::Deliveries),
+            Sabotage::DeadLettersNotStored => drop_table(commit, Table::DeadLetters),
             _ => {}
         });
         Ok(())
@@ -353,64 +369,6 @@ impl World {
         Ok(())
     }
 
-    fn plan_failure(&mut self) -> Result<(), JournalError> {
-        match self.rng.u32(..3) {
-            0 => {
-                self.seen.failed_syncs += 1;
-                self.disk.fail_sync_data_in(self.rng.u64(1..3));
-            }
-            1 => {
-                self.seen.failed_writes += 1;
-                self.disk.fail_write_in(self.rng.u64(1..3));
-            }
-            _ => self.disk.power_off_in(self.rng.u64(1..6)),
-        }
-        Ok(())
-    }
-
-    /// Power loss: what the store had flushed by itself is drawn, what the disk keeps too.
-    fn crash(&mut self) {
-        self.seen.crashes += 1;
-        let disk = self.disk.crash();
-        let kept = self.rng.usize(..=self.node.store.unpersisted_commits());
-        self.reopen(disk, kept);
-    }
-
-    /// The process dies, the machine does not: written bytes stay, synced or not.
-    fn restart(&mut self) {
-        self.seen.restarts += 1;
-        let disk = self.disk.restart();
-        let kept = self.rng.usize(..=self.node.store.unpersisted_commits());
-        self.reopen(disk, kept);
-    }
-
-    fn reopen(&mut self, disk: SimDisk, kept: usize) {
-        let before = self.node.running.writer.position();
-        let store = Arc::new(self.node.store.crash_keeping(kept));
-        self.disk = disk;
-        self.disk.fail_sync_data_in(0);
-        self.disk.fail_write_in(0);
-        self.disk.power_off_in(0);
-        self.parsed.clear();
-        self.decided.clear();
-        if self.rng.u32(..4) == 0 {
-            self.seen.policy_changes += 1;
-            self.model.set_policy(if self.model.policy == NARROW { WIDE } else { NARROW });
-        }
-        self.setup.policy = self.model.policy;
-        self.node = Node::open(&self.disk, store, &self.clock, self.setup).expect("a directory opens after a crash");
-        self.believed = Believed::new(self.node.running.writer.effective(), self.node.seen().mono);
-        self.latest = i64::MIN;
-        let last = self.node.log_end;
-        let acknowledged = self.model.acknowledged;
-        assert!(last >= acknowledged, "acknowledged up to {acknowledged}, but the log ends at {last}");
-        self.seen.records_lost += before.0.saturating_sub(last.0);
-        self.model.forget_after(last);
-        // Replayed, so a second crash must not lose it either.
-        self.model.acknowledged = self.model.acknowledged.max(self.node.running.writer.position());
-        self.compare();
-    }
-
     fn compare(&mut self) {
         let (expected, got) = (self.model.windows(), self.node.windows());
         for (name, value) in &expected {
@@ -423,6 +381,7 @@ impl World {
         }
         assert_eq!(got.len(), expected.len(), "periods that nobody asked for: {got:?}");
         assert_eq!(self.node.adjustments(self.rng.usize(1..8)), self.model.adjustments());
+        self.compare_deliveries();
     }
 
     /// Days later nothing is left open: no window was skipped.
@@ -456,12 +415,7 @@ impl World {
             self.close_everything();
             self.compare();
         }
-        while self.node.append().expect("the disk works") {
-            self.sync().expect("the disk works");
-        }
-        self.clock.advance(Duration::from_secs(1));
-        self.node.hand_over();
-        self.commit().expect("the store works");
+        self.deliver_everything();
         self.node.persist();
         let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
         let store: Arc<dyn Store> = self.node.store.clone();
