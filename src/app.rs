@@ -90,6 +90,8 @@ fn run_logged(config: &Config) -> Result<(), AppError> {
     match &served {
         Ok(()) => {
             engine.stop();
+            // A thread that hangs in a sink's file system must not keep the process.
+            runtime.shutdown_timeout(EDGES_END_WITHIN);
             if let Some(failure) = engine.failure().borrow().clone() {
                 return Err(AppError::Failed(failure));
             }

@@ -24,7 +24,12 @@ pub fn open(config: &Config) -> Result<Vec<Sink>, AppError> {
                 Arc::new(webhook.map_err(|source| AppError::Sink { name: name.clone(), source })?)
             }
         };
-        Ok(Sink { name, policy: sink.policy.clone(), transport })
+        let mut policy = sink.policy.clone();
+        // One connection: attempts that wait for it would spend their time-out on that.
+        if matches!(sink.destination, Destination::Postgres(_)) {
+            policy.max_in_flight = 1;
+        }
+        Ok(Sink { name, policy, transport })
     });
     sinks.collect()
 }

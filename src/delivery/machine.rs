@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | busy | an attempt is under way |
 //! | postponed | its rows could not be had: for a second, or until the outbox has changed |
-//! | ready | it is due, or failed before the breaker last closed: whoever is back gets what it missed, at once |
+//! | ready | it is due, or failed before the receiver was back (the breaker closed, the sink was resumed, it took a message after refusing many in a row): it gets what it missed, at once |
 //! | waiting | else |
 //!
 //! | ready ones, when the breaker is | are |
@@ -58,8 +58,12 @@ pub struct Machine {
     rng: fastrand::Rng,
     breaker: Breaker,
     throttle: Throttle,
-    /// When the breaker closed, unless it has opened since.
-    closed_at: Option<Timestamp>,
+    /// When the breaker closed or the sink was resumed, or it took a message after refusing many; none once it is cut off
+    /// again.
+    back_since: Option<Timestamp>,
+    /// Messages that it has refused since it took one.
+    refused: u32,
+    was_paused: bool,
     busy: HashSet<Seq>,
     /// The probe under way, if it is ahead of its time.
     early: Option<Seq>,
@@ -89,7 +93,9 @@ impl Machine {
             throttle: Throttle::new(policy.hold_max),
             policy,
             rng,
-            closed_at: None,
+            back_since: None,
+            refused: 0,
+            was_paused: false,
             busy: HashSet::new(),
             early: None,
             postponed: HashMap::new(),
@@ -120,8 +126,12 @@ impl Machine {
     pub fn step(&mut self, now: Timestamp, work: &SinkWork) -> Steps {
         // A time further ahead than it was put is from a clock that has gone back.
         self.postponed.retain(|_, until| now < *until && *until <= now.saturating_add(POSTPONED));
+        let was_paused = std::mem::replace(&mut self.was_paused, work.pause.is_some());
         if work.pause.is_some() {
             return Steps::default();
+        }
+        if was_paused {
+            self.back_since = Some(now);
         }
         let ready: Vec<&Delivery> = work.pending.iter().filter(|delivery| self.is_ready(delivery, now)).collect();
         let held = self.throttle.held_until(now);
@@ -129,7 +139,7 @@ impl Machine {
         let asked_for: Vec<&Delivery> = ready.iter().copied().filter(|delivery| was_just_replayed(delivery)).collect();
         match self.breaker.admission(now) {
             Admission::Refused if !asked_for.is_empty() => {
-                if self.busy.is_empty() {
+                if self.busy.is_empty() && held.is_none() {
                     steps.send = self.begin(&asked_for, 1);
                 }
             }
@@ -195,13 +205,15 @@ impl Machine {
     }
 
     fn is_due(&self, delivery: &Delivery, now: Timestamp) -> bool {
-        self.policy.is_due(delivery.failures, self.due(delivery), now) || self.failed_before_closing(delivery)
+        self.policy.is_due(delivery.failures, self.due(delivery), now) || self.failed_before(delivery, now)
     }
 
-    fn failed_before_closing(&self, delivery: &Delivery) -> bool {
+    /// Whether it failed last before the receiver was back.
+    fn failed_before(&self, delivery: &Delivery, now: Timestamp) -> bool {
         let failed = |attempt: &Attempt| attempt.at.saturating_add(attempt.took);
         let last = delivery.last_attempt.as_ref().map(failed);
-        last.is_some_and(|last| self.closed_at.is_some_and(|closed| last < closed))
+        // A time ahead of now is from a clock that has gone back.
+        last.is_some_and(|last| self.back_since.is_some_and(|since| last < since && since <= now))
     }
 
     /// The first attempt has a delay of its own; the log puts it at the time of planning, and a replay at its own time.
@@ -272,24 +284,29 @@ impl Machine {
     fn learn_success(&mut self, now: Timestamp) {
         self.throttle.relax();
         self.last_success = Some(now);
+        // One bad message is none of the others' concern; many in a row were the receiver's state, and that is over.
+        if std::mem::take(&mut self.refused) >= self.policy.breaker.failures {
+            self.back_since = Some(now);
+        }
         self.learn_reached(now);
     }
 
     fn learn_reached(&mut self, now: Timestamp) {
         if self.breaker.reached() {
-            self.closed_at = Some(now);
+            self.back_since = Some(now);
         }
     }
 
     fn learn_failure(&mut self, now: Timestamp, failure: Failure, error: &str) {
         self.last_error = Some((now, error.to_owned()));
+        self.refused = self.refused.saturating_add(u32::from(failure == Failure::Refused));
         match failure {
             Failure::Refused | Failure::Never | Failure::Gone | Failure::Misfit => return self.learn_reached(now),
             Failure::SlowDown { retry_after } => self.throttle.slow_down(now, retry_after.map(span)),
             Failure::Unavailable => {}
         }
         if self.breaker.failed(now) {
-            self.closed_at = None;
+            self.back_since = None;
         }
     }
 

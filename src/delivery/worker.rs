@@ -141,7 +141,11 @@ impl Worker {
             return Ok(Next::Rest(None));
         };
         self.wait_durable(work.seq).await?;
-        if self.shutdown.is_cancelled() {
+        // A pause that came meanwhile holds from now on.
+        let is_paused = |work: &SinkWork| work.pause.is_some();
+        if self.shutdown.is_cancelled()
+            || self.log.work(&self.sink, 0).is_some_and(|now| is_paused(&now) != is_paused(&work))
+        {
             return Ok(Next::Again);
         }
         let breaker = self.machine.health().breaker;

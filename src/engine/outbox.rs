@@ -28,6 +28,8 @@ pub const ANSWER_BYTES_MAX: usize = 1_000;
 pub const ROWS_MAX: usize = 5_000;
 /// Delivered ones that are remembered, by sink: the newest.
 pub const DELIVERED_KEPT: usize = 1_000;
+/// With so many dead letters a sink is paused.
+pub const DEAD_LETTERS_MAX: usize = 10_000;
 /// The most deliveries one request replays.
 pub const REPLAYS_MAX: usize = 10_000;
 
@@ -157,10 +159,14 @@ pub enum PauseCause {
     Misfit,
     /// The directory was restored or repaired.
     Restored,
+    /// It has [`DEAD_LETTERS_MAX`] dead letters.
+    DeadLetters,
 }
 
 impl PauseCause {
-    pub const ALL: [PauseCause; 4] = [PauseCause::Operator, PauseCause::Gone, PauseCause::Misfit, PauseCause::Restored];
+    /// Each at the place of its discriminant.
+    pub const ALL: [PauseCause; 5] =
+        [PauseCause::Operator, PauseCause::Gone, PauseCause::Misfit, PauseCause::Restored, PauseCause::DeadLetters];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -168,6 +174,7 @@ impl PauseCause {
             PauseCause::Gone => "gone",
             PauseCause::Misfit => "misfit",
             PauseCause::Restored => "restored",
+            PauseCause::DeadLetters => "dead_letters",
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::engine::{Options, SinkDefinition};
 use crate::env::{Clock, Disk, DiskLock};
 use crate::journal::{self, Journal, JournalError, ReplayError, Start, StoreId};
 use crate::meter::{Definition, FrozenField, Meters, MetersError};
-use crate::model::{Duration, Incarnation, MeterId, Seq};
+use crate::model::{Duration, Incarnation, MeterId, RowKind, Seq, Timestamp};
 use crate::store::{Store, StoreError};
 
 mod restored;
@@ -293,7 +293,7 @@ fn record_config(
     }
     let restored = restored::read(&*parts.disk)?;
     if let Some(reason) = &restored {
-        record::put_incarnation(&mut payload, Incarnation(state.incarnation().0.max(1) + 1), reason);
+        record::put_incarnation(&mut payload, next_incarnation(state.incarnation(), parts.clock.now()), reason);
     }
     for record in record::records(&payload) {
         let record = record.expect("just encoded");
@@ -318,12 +318,30 @@ fn record_config(
     Ok(meters)
 }
 
+/// Greater than the last one, and than any that the same log had when it was restored before: so it goes by the clock.
+fn next_incarnation(last: Incarnation, now: Timestamp) -> Incarnation {
+    let seconds = u32::try_from(now.micros() / 1_000_000).unwrap_or_default();
+    Incarnation(seconds.max(last.0.saturating_add(1)).max(2))
+}
+
 /// The configured sinks that the log does not have in this form.
 fn changed_sinks<'a>(state: &State, configured: &'a [SinkDefinition]) -> Vec<&'a SinkDefinition> {
     for (name, _) in state.outbox().sinks() {
         if !configured.iter().any(|sink| *sink.name == **name) {
             let name = &**name;
             tracing::warn!(sink = name, "a sink is not configured any more: its rows are kept until it is forgotten");
+        }
+    }
+    for sink in configured {
+        let before = state.outbox().sink(&sink.name).map(|known| known.kinds);
+        let dropped = before.iter().flat_map(|kinds| kinds.iter()).filter(|kind| !sink.kinds.contains(*kind));
+        for kind in dropped.map(RowKind::as_str) {
+            let sink = sink.name.as_str();
+            tracing::warn!(
+                sink,
+                kind,
+                "the sink does not get this kind of rows any more: those that waited are dropped"
+            );
         }
     }
     let known = |sink: &SinkDefinition| state.outbox().sink(&sink.name).is_some_and(|known| known.kinds == sink.kinds);

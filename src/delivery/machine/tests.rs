@@ -144,7 +144,9 @@ impl World {
         let policy = self.machine.policy().clone();
         assert_eq!(self.log.pause, None, "an attempt while it is paused");
         assert!(self.under_way.iter().all(|attempt| attempt.delivery.id != delivery.id), "twice at once");
-        let kicked = self.closed.zip(delivery.last_attempt.as_ref());
+        // When the breaker closed is seen from outside; that it was resumed or takes messages again only the machine says.
+        let back = self.closed.max(self.machine.back_since);
+        let kicked = back.zip(delivery.last_attempt.as_ref());
         let kicked = kicked.is_some_and(|(closed, last)| last.at.saturating_add(last.took) < closed);
         let is_probe = matches!(self.machine.health().breaker, BreakerState::HalfOpen);
         assert!(due(&delivery) <= self.now || kicked || is_probe, "{} is due at {}", delivery.id, due(&delivery));
@@ -210,6 +212,11 @@ impl World {
     fn only(&self) -> &Delivery {
         assert_eq!(self.log.deliveries.len(), 1);
         self.log.deliveries.values().next().unwrap()
+    }
+
+    fn pause(&mut self) {
+        let pause = SinkPause { cause: PauseCause::Operator, reason: "a look".to_owned(), at: self.now };
+        self.log.apply(DeliveryOperation::Pause { sink: sim::SINK.into(), pause });
     }
 
     fn resume(&mut self) {

@@ -8,7 +8,7 @@
 //! | `window_start`, `window_end` | `timestamptz` | to the microsecond |
 //! | `value` | `numeric` | exact and absolute, adjustments included; null: nothing to say |
 //! | `event_count` | `bigint` | |
-//! | `revision`, `incarnation` | `integer` | which state of the window this is |
+//! | `revision`, `incarnation` | `integer`, `bigint` | which state of the window this is |
 //! | `hash` | `text` | the row's content hash |
 //! | `delivery` | `text` | the delivery that wrote it |
 //! | `updated_at` | `timestamptz` | when, by the database's clock |

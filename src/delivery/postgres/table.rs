@@ -110,7 +110,7 @@ pub fn create_sql(table: &TableName) -> String {
             value numeric,
             event_count bigint NOT NULL,
             revision integer NOT NULL,
-            incarnation integer NOT NULL,
+            incarnation bigint NOT NULL,
             hash text NOT NULL,
             delivery text NOT NULL,
             updated_at timestamptz NOT NULL DEFAULT now()

@@ -55,8 +55,9 @@ const IDLE_TIME: Duration = Duration::from_secs(30);
 const IDLE_MAX: usize = 4;
 /// What the head of an answer may take.
 const HEAD_BYTES_MAX: usize = 32 << 10;
-/// The shortest part of a query that is taken for a token when an answer repeats it.
+/// The shortest values of a query, and parts of a path, that are taken for tokens when an answer repeats them.
 const TOKEN_BYTES_MIN: usize = 4;
+const SEGMENT_BYTES_MIN: usize = 12;
 const AGENT: &str = concat!("meterd/", env!("CARGO_PKG_VERSION"));
 
 /// A webhook as the config has it.
@@ -145,11 +146,15 @@ impl Webhook {
         request.body(Full::new(body)).expect("ids, numbers and base64 are header values")
     }
 
-    /// An answer that repeats the URL (many a 404 does) without the values of its query.
+    /// An answer that repeats the URL (many a 404 does) without what may be a token in its path or query.
     fn without_tokens(&self, answer: String) -> String {
-        let query = self.target.uri().query().unwrap_or_default();
+        let (path, query) = (self.target.uri().path(), self.target.uri().query().unwrap_or_default());
         let values = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
-        values.filter(|value| value.len() >= TOKEN_BYTES_MIN).fold(answer, |answer, value| answer.replace(value, "…"))
+        let segments = path.split('/').filter(|segment| segment.len() >= SEGMENT_BYTES_MIN);
+        values
+            .chain(segments)
+            .filter(|value| value.len() >= TOKEN_BYTES_MIN)
+            .fold(answer, |answer, value| answer.replace(value, "…"))
     }
 }
 

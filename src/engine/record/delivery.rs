@@ -3,7 +3,7 @@
 //! | record | body |
 //! | --- | --- |
 //! | 10 SinkDefined | name text · kinds u8 |
-//! | 11 SinkPaused | name text · cause u8 (0 operator, 1 gone, 2 misfit, 3 restored) · reason text · at i64 |
+//! | 11 SinkPaused | name text · cause u8 (0 operator, 1 gone, 2 misfit, 3 restored, 4 dead letters) · reason text · at i64 |
 //! | 12 SinkResumed, 13 SinkForgotten | name text · reason text · at i64 |
 //! | 14 DeliveryPlanned | sink text · kind u8 (0 windows, 1 adjustments, 2 alerts) · first, last: positions · rows u32 · at i64 |
 //! | 15 AttemptFailed | delivery u64 · due i64 · attempt |

@@ -41,6 +41,8 @@ pub struct Outbox {
     sinks: BTreeMap<Arc<str>, Sink>,
     deliveries: BTreeMap<Seq, Known>,
     requests: VecDeque<Request>,
+    /// By kind: where pending deliveries begin whose rows are in the outbox.
+    firsts: [BTreeSet<(OutboxPosition, Seq)>; KINDS],
     /// By kind: where the newest row is that there can be.
     newest: [OutboxPosition; KINDS],
     /// By kind: rows before this are gone.
@@ -57,7 +59,8 @@ pub struct Sink {
     pub pause: Option<SinkPause>,
     /// By due time.
     pending: BTreeSet<(Timestamp, Seq)>,
-    delivered: BTreeSet<Seq>,
+    /// By the record that said so.
+    delivered: BTreeSet<(Seq, Seq)>,
     dead: BTreeSet<Seq>,
 }
 
@@ -67,6 +70,8 @@ pub struct Known {
     pub delivery: Delivery,
     /// The record that brought its rows, once it was a dead letter. Before that they are in the outbox.
     pub copied_at: Option<Seq>,
+    /// The record that says that it was delivered.
+    pub delivered_at: Option<Seq>,
 }
 
 /// A replay that was asked for.
@@ -128,11 +133,7 @@ impl Outbox {
     fn needed(&self, kind: RowKind) -> OutboxPosition {
         let cursors =
             self.sinks.values().filter(|sink| sink.kinds.contains(kind)).map(|sink| sink.cursors[kind as usize]);
-        let pending = self.sinks.values().flat_map(Sink::pending).filter_map(|seq| {
-            let known = &self.deliveries[&seq];
-            let needs = known.delivery.kind == kind && known.copied_at.is_none();
-            needs.then_some(known.delivery.first)
-        });
+        let pending = self.firsts[kind as usize].first().map(|(first, _)| *first);
         cursors.chain(pending).min().unwrap_or(self.newest[kind as usize].next())
     }
 
@@ -164,6 +165,11 @@ impl Outbox {
         let name = name.clone();
         self.sinks_changed.insert(name.clone());
         self.sinks.get_mut(&name).ok_or(FoldError::DoesNotFit(seq))
+    }
+
+    /// Its rows are not needed in the outbox any more.
+    fn let_go(&mut self, seq: Seq, (kind, first): (RowKind, OutboxPosition)) {
+        self.firsts[kind as usize].remove(&(first, seq));
     }
 
     /// A delivery that is pending, taken out of its sink's list; whoever takes it puts it back or says what became of it.
@@ -220,7 +226,8 @@ impl State {
     fn forget_sink(&mut self, seq: Seq, name: &str) -> Result<(), FoldError> {
         self.outbox.sink_mut(seq, name)?;
         let sink = self.outbox.sinks.remove(name).ok_or(FoldError::DoesNotFit(seq))?;
-        let deliveries = sink.pending().chain(sink.dead()).chain(sink.delivered.iter().copied());
+        let delivered = sink.delivered.iter().map(|(_, delivery)| *delivery);
+        let deliveries = sink.pending().chain(sink.dead()).chain(delivered);
         deliveries.for_each(|delivery| self.forget_delivery(delivery));
         Ok(())
     }
@@ -228,6 +235,7 @@ impl State {
     fn forget_delivery(&mut self, seq: Seq) {
         self.outbox.deliveries_changed.insert(seq);
         let Some(known) = self.outbox.deliveries.remove(&seq) else { return };
+        self.outbox.let_go(seq, (known.delivery.kind, known.delivery.first));
         for number in 1..=known.delivery.attempts {
             self.epoch.delete_row(Table::Attempts, &codec::attempt_key(seq, number));
         }
@@ -253,20 +261,7 @@ impl State {
                 self.note_attempt(*delivery, attempt);
             }
             DeliveryRecord::Delivered { delivery, attempt } => self.deliver(seq, *delivery, attempt)?,
-            DeliveryRecord::Dead { delivery, attempt, rows } => {
-                let (known, sink) = self.outbox.take_pending(seq, *delivery)?;
-                known.delivery.state = DeliveryState::Dead { at: attempt.at.saturating_add(attempt.took) };
-                known.delivery.failures += 1;
-                sink.dead.insert(*delivery);
-                // A second death brings no rows: the copy is still there.
-                if known.copied_at.is_none() {
-                    known.copied_at = Some(seq);
-                    for (position, row) in rows {
-                        self.epoch.add_row(Table::DeadLetters, &codec::dead_key(*delivery, *position), row);
-                    }
-                }
-                self.note_attempt(*delivery, attempt);
-            }
+            DeliveryRecord::Dead { delivery, attempt, rows } => self.bury(seq, *delivery, attempt, rows)?,
             DeliveryRecord::ReplayRequested { at, key, deliveries } => {
                 self.replay(seq, *at, deliveries)?;
                 if let Some((key, request)) = *key {
@@ -303,7 +298,8 @@ impl State {
             replays: 0,
             last_attempt: None,
         };
-        self.outbox.deliveries.insert(seq, Known { delivery, copied_at: None });
+        self.outbox.firsts[plan.kind as usize].insert((plan.first, seq));
+        self.outbox.deliveries.insert(seq, Known { delivery, copied_at: None, delivered_at: None });
         self.outbox.deliveries_changed.insert(seq);
         Ok(())
     }
@@ -311,14 +307,41 @@ impl State {
     fn deliver(&mut self, seq: Seq, delivery: Seq, attempt: &AttemptRecord<'_>) -> Result<(), FoldError> {
         let (known, sink) = self.outbox.take_pending(seq, delivery)?;
         known.delivery.state = DeliveryState::Delivered { at: attempt.at.saturating_add(attempt.took) };
+        known.delivered_at = Some(seq);
         let copied_at = known.copied_at.take();
-        sink.delivered.insert(delivery);
+        let place = (known.delivery.kind, known.delivery.first);
+        sink.delivered.insert((seq, delivery));
         let oldest = if sink.delivered.len() > DELIVERED_KEPT { sink.delivered.pop_first() } else { None };
+        self.outbox.let_go(delivery, place);
         self.note_attempt(delivery, attempt);
         self.drop_copy(delivery, copied_at);
-        if let Some(oldest) = oldest {
+        if let Some((_, oldest)) = oldest {
             self.forget_delivery(oldest);
         }
+        Ok(())
+    }
+
+    fn bury(
+        &mut self,
+        seq: Seq,
+        delivery: Seq,
+        attempt: &AttemptRecord<'_>,
+        rows: &[(OutboxPosition, &[u8])],
+    ) -> Result<(), FoldError> {
+        let (known, sink) = self.outbox.take_pending(seq, delivery)?;
+        known.delivery.state = DeliveryState::Dead { at: attempt.at.saturating_add(attempt.took) };
+        known.delivery.failures += 1;
+        sink.dead.insert(delivery);
+        let place = (known.delivery.kind, known.delivery.first);
+        // A second death brings no rows: the copy is still there.
+        if known.copied_at.is_none() {
+            known.copied_at = Some(seq);
+            for (position, row) in rows {
+                self.epoch.add_row(Table::DeadLetters, &codec::dead_key(delivery, *position), row);
+            }
+        }
+        self.outbox.let_go(delivery, place);
+        self.note_attempt(delivery, attempt);
         Ok(())
     }
 

@@ -2,8 +2,8 @@
 
 use super::{Writer, apply_own};
 use crate::engine::outbox::{
-    ANSWER_BYTES_MAX, Attempt, Delivery, DeliveryId, DeliveryOperation, DeliveryState, Done, ERROR_BYTES_MAX, Plan,
-    REPLAYS_MAX, ROWS_MAX, Refused, ReplayFilter, RequestKey,
+    ANSWER_BYTES_MAX, Attempt, DEAD_LETTERS_MAX, Delivery, DeliveryId, DeliveryOperation, DeliveryState, Done,
+    ERROR_BYTES_MAX, PauseCause, Plan, REPLAYS_MAX, ROWS_MAX, Refused, ReplayFilter, RequestKey, SinkPause,
 };
 use crate::engine::record::{self, DeliveryRecord, Record, SinkRecord};
 use crate::engine::state::{State, outbox_key, split_outbox_key};
@@ -39,7 +39,10 @@ impl<R> Writer<R> {
             DeliveryOperation::Pause { sink, pause } => {
                 let (name, reason) = (sink.as_str(), cut(&pause.reason, ERROR_BYTES_MAX));
                 let record = SinkRecord::Paused { name, cause: pause.cause, reason, at: pause.at };
-                self.change_sink(state, name, |paused| paused.is_none(), &record)
+                // An operator's word stands above a pause that came by itself: who ends that must not end this.
+                let is_operator = |cause| cause == PauseCause::Operator;
+                let outranks = |before: &SinkPause| is_operator(pause.cause) && !is_operator(before.cause);
+                self.change_sink(state, name, |before| before.is_none_or(outranks), &record)
             }
             DeliveryOperation::Resume { sink, reason, at } => {
                 let record = SinkRecord::Resumed { name: &sink, reason: cut(&reason, ERROR_BYTES_MAX), at };
@@ -71,7 +74,7 @@ impl<R> Writer<R> {
         &mut self,
         state: &mut State,
         name: &str,
-        changes: impl Fn(Option<&crate::engine::outbox::SinkPause>) -> bool,
+        changes: impl Fn(Option<&SinkPause>) -> bool,
         record: &SinkRecord<'_>,
     ) -> Result<Done, Refused> {
         let sink = state.outbox().sink(name).ok_or(Refused::UnknownSink)?;
@@ -119,7 +122,21 @@ impl<R> Writer<R> {
         let attempt = shortened(attempt);
         let rows = rows.iter().map(|(position, value)| (*position, value.as_slice())).collect();
         self.put_delivery(state, &DeliveryRecord::Dead { delivery: seq, attempt: (&attempt).into(), rows });
+        self.pause_if_too_many(state, seq, attempt.at);
         Ok(Done::Done)
+    }
+
+    /// Whose dead letters pile up is sent nothing more: something is wrong with all of them.
+    fn pause_if_too_many(&mut self, state: &mut State, newest: Seq, at: Timestamp) {
+        let Some(known) = state.outbox().delivery(newest) else { return };
+        let name = known.delivery.sink.clone();
+        let too_many = state.outbox().sink(&name).is_some_and(|sink| sink.dead().len() >= DEAD_LETTERS_MAX);
+        if too_many {
+            let (cause, reason) = (PauseCause::DeadLetters, "it has as many dead letters as a sink may have");
+            let record = SinkRecord::Paused { name: &name, cause, reason, at };
+            // The sink is there: the delivery is one of its own.
+            let _ = self.change_sink(state, &name, |before| before.is_none(), &record);
+        }
     }
 
     fn replay(

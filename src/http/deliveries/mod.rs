@@ -61,7 +61,7 @@ pub async fn list_deliveries(
 }
 
 fn check_sink(view: &View, name: &str) -> Result<(), Problem> {
-    let known = view.sinks().0.iter().any(|sink| &*sink.name == name);
+    let known = view.sink_work(name, 0).is_some();
     let unknown = || Problem::parameter("sink", format!("parameter \"sink\": there is no sink {name:?}"));
     known.then_some(()).ok_or_else(unknown)
 }

@@ -18,7 +18,8 @@ pub struct Start {
     pub sinks: Vec<SinkDefinition>,
     /// Of the kinds that a sink did not get before.
     pub cursors: Vec<Cursor>,
-    pub restored: bool,
+    /// The incarnation that began with it, if the directory was restored.
+    pub restored: Option<Incarnation>,
 }
 
 #[derive(Clone, Debug)]
@@ -60,7 +61,7 @@ pub struct Known {
     /// Key, digest and count.
     requests: Vec<(String, u64, u32)>,
     /// The record after which each but the first incarnation is in force.
-    incarnations: Vec<Seq>,
+    incarnations: Vec<(Seq, Incarnation)>,
 }
 
 #[derive(Default)]
@@ -115,7 +116,8 @@ impl Ledger {
 impl Known {
     /// The incarnation of what a record brought.
     pub fn incarnation_at(&self, seq: Seq) -> Incarnation {
-        Incarnation(1 + self.incarnations.iter().filter(|began| **began < seq).count() as u32)
+        let began = self.incarnations.iter().rfind(|(began, _)| *began < seq);
+        began.map_or(Incarnation(1), |(_, incarnation)| *incarnation)
     }
 
     pub fn is_configured(&self, sink: &str) -> bool {
@@ -146,8 +148,9 @@ impl Known {
             sink.cursors.insert(*kind, *cursor);
             sink.since.insert(*kind, *cursor);
         }
-        if start.restored {
-            self.incarnations.push(position);
+        if let Some(incarnation) = start.restored {
+            assert!(incarnation > self.incarnation_at(Seq(u64::MAX)), "an incarnation is greater than those before");
+            self.incarnations.push((position, incarnation));
             self.sinks.values_mut().for_each(|sink| sink.pause = Some(PauseCause::Restored));
         }
     }
@@ -187,8 +190,9 @@ impl Known {
             DeliveryOperation::Replay { .. } => return self.replay(operation),
             DeliveryOperation::Pause { sink, pause } => {
                 let sink = self.sinks.get_mut(sink).ok_or(Refused::UnknownSink)?;
-                let changes = sink.pause.is_none();
-                sink.pause.get_or_insert(pause.cause);
+                let outranks = |before| pause.cause == PauseCause::Operator && before != PauseCause::Operator;
+                let changes = sink.pause.is_none_or(outranks);
+                sink.pause = if changes { Some(pause.cause) } else { sink.pause };
                 return Ok((Done::Done, u64::from(changes)));
             }
             DeliveryOperation::Resume { sink, .. } => {

@@ -212,3 +212,59 @@ fn a_flapping_receiver_gets_everything_in_the_end() {
     assert_eq!((world.log.delivered(), world.log.dead()), (1_200, 0));
     assert!(world.states.len() > 10, "it opened and closed: {}", world.states.len());
 }
+
+#[test]
+fn what_was_refused_while_a_receiver_refused_everything_is_tried_once_it_takes_messages_again() {
+    let back = at(100);
+    let receiver = Box::new(move |now, _: &Delivery| {
+        let sent = if now < back { refused(401) } else { Sent::delivered() };
+        (sent, Duration::ZERO)
+    });
+    let mut world = World::with_rows(policy(), receiver, 20);
+    world.run_until(at(120));
+    assert_eq!(world.log.delivered(), 0, "all wait for their fifth minute");
+    world.log.add_rows(RowKind::Windows, 1);
+    world.run(secs(1));
+    assert_eq!((world.log.delivered(), world.log.deliveries.len()), (21, 21));
+}
+
+#[test]
+fn one_message_that_is_always_refused_goes_through_its_schedule_however_often_others_are_taken() {
+    let mut first = None;
+    let receiver = Box::new(move |_, delivery: &Delivery| {
+        let is_bad = *first.get_or_insert(delivery.id) == delivery.id;
+        (if is_bad { refused(400) } else { Sent::delivered() }, Duration::ZERO)
+    });
+    let mut world = World::with_rows(policy(), receiver, 1);
+    for _ in 0..100 {
+        world.log.add_rows(RowKind::Windows, 1);
+        world.run(secs(1));
+    }
+    let bad = world.log.deliveries.values().next().unwrap();
+    assert_eq!((bad.failures, world.log.delivered()), (2, 100));
+}
+
+#[test]
+fn what_failed_is_tried_at_once_when_an_operator_resumes_the_sink() {
+    let mut world = World::with_rows(without_breaker(), back_from(at(10)), 3);
+    world.run_until(at(60));
+    assert_eq!(world.log.delivered(), 0);
+    world.pause();
+    world.run(secs(1));
+    world.resume();
+    world.run(secs(1));
+    assert_eq!(world.log.delivered(), 3);
+}
+
+#[test]
+fn a_clock_that_goes_back_after_the_breaker_closed_does_not_make_failures_due_at_once() {
+    let mut world = World::with_rows(policy(), back_from(at(8)), 6);
+    world.run_until(at(60));
+    assert_eq!(world.log.delivered(), 6);
+    world.receiver = at_once(refused(400));
+    world.now = at(20);
+    world.log.add_rows(RowKind::Windows, 1);
+    world.run(secs(30));
+    let newest = world.log.deliveries.values().last().unwrap();
+    assert_eq!(newest.failures, 2, "at once, and after five seconds");
+}

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | outbox: kind u8 · seq u64 · index u32 | at i64 · window start, end i64 · flags u8 (1 value, 2 delta) · value i128 · delta i128 · event count u64 · revision u32 · incarnation u32 · series name |
 //! | dead_letters: delivery u64 · seq u64 · index u32 | the outbox row's value |
-//! | deliveries: seq u64 | sink text · kind u8 · first, last (seq u64, index u32) · rows u32 · id (u32, incarnation u32) · planned at i64 · state u8 (0 pending, 1 delivered, 2 dead) · due or end i64 · failures u32 · attempts u32 · replays u32 · copied at u64 (0: not) · the last attempt, if there was one |
+//! | deliveries: seq u64 | sink text · kind u8 · first, last (seq u64, index u32) · rows u32 · id (u32, incarnation u32) · planned at i64 · state u8 (0 pending, 1 delivered, 2 dead) · due or end i64 · failures u32 · attempts u32 · replays u32 · copied at u64 (0: not) · delivered at u64 (0: not) · the last attempt, if there was one |
 //! | attempts: delivery u64 · number u32, from 1 | at i64 · took i64 (µs) · status u16 (0 none) · error text · answer text |
 //! | meta: `sink/` name | kinds u8 · cursors (seq u64, index u32) × 3 · pause u8 (0 none, else cause + 1) · at i64 · reason text |
 //! | meta: `request/` seq u64 | digest u64 · count u32 · key text |
@@ -130,7 +130,7 @@ pub fn decode_attempt(value: &[u8]) -> Option<Attempt> {
 }
 
 pub fn encode_delivery(known: &Known) -> Vec<u8> {
-    let Known { delivery, copied_at } = known;
+    let Known { delivery, copied_at, delivered_at } = known;
     let mut out = Vec::with_capacity(160);
     put_text(&mut out, &delivery.sink);
     out.push(delivery.kind as u8);
@@ -150,7 +150,9 @@ pub fn encode_delivery(known: &Known) -> Vec<u8> {
     for count in [delivery.failures, delivery.attempts, delivery.replays] {
         out.extend_from_slice(&count.to_le_bytes());
     }
-    out.extend_from_slice(&copied_at.map_or(0, |seq| seq.0).to_le_bytes());
+    for record in [copied_at, delivered_at] {
+        out.extend_from_slice(&record.map_or(0, |seq| seq.0).to_le_bytes());
+    }
     if let Some(attempt) = &delivery.last_attempt {
         put_attempt(&mut out, &attempt.into());
     }
@@ -173,12 +175,13 @@ pub fn decode_delivery(seq: Seq, value: &[u8]) -> Option<Known> {
         _ => return None,
     };
     let (failures, attempts, replays) = (cursor.u32()?, cursor.u32()?, cursor.u32()?);
-    let copied_at = Some(Seq(cursor.u64()?)).filter(|seq| *seq > Seq::ZERO);
+    let mut record = || cursor.u64().map(|seq| Some(Seq(seq)).filter(|seq| *seq > Seq::ZERO));
+    let (copied_at, delivered_at) = (record()?, record()?);
     let last_attempt = if cursor.0.is_empty() { None } else { Some(read_attempt(&mut cursor)?.into()) };
     let id = DeliveryId { store, incarnation, seq };
     let delivery =
         Delivery { id, sink, kind, first, last, rows, planned_at, state, failures, attempts, replays, last_attempt };
-    cursor.0.is_empty().then_some(Known { delivery, copied_at })
+    cursor.0.is_empty().then_some(Known { delivery, copied_at, delivered_at })
 }
 
 pub fn encode_sink(sink: &Sink) -> Vec<u8> {

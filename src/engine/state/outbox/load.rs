@@ -39,8 +39,13 @@ impl Outbox {
         let name = name.clone();
         let sink = self.sinks.get_mut(&name)?;
         match known.delivery.state {
-            DeliveryState::Pending { due } => drop(sink.pending.insert((due, seq))),
-            DeliveryState::Delivered { .. } => drop(sink.delivered.insert(seq)),
+            DeliveryState::Pending { due } => {
+                sink.pending.insert((due, seq));
+                if known.copied_at.is_none() {
+                    self.firsts[known.delivery.kind as usize].insert((known.delivery.first, seq));
+                }
+            }
+            DeliveryState::Delivered { .. } => drop(sink.delivered.insert((known.delivered_at?, seq))),
             DeliveryState::Dead { .. } => drop(sink.dead.insert(seq)),
         }
         self.deliveries.insert(seq, known);

@@ -251,3 +251,23 @@ fn a_restored_directory_begins_an_incarnation_with_every_sink_paused() {
         .collect();
     assert_eq!(incarnations, [1, 2]);
 }
+
+#[test]
+fn a_dead_letter_that_is_delivered_after_a_replay_is_the_newest_of_those_remembered() {
+    let mut log = log();
+    define(&mut log, "a", BOTH);
+    let at = |number: usize| OutboxPosition::new(Seq(1_000 + number as u64), 0);
+    let one = |number| Plan { kind: RowKind::Windows, first: at(number), last: at(number), rows: 1 };
+    let dead = plan(&mut log, "a", one(0));
+    let rows = vec![(at(0), &b"row"[..])];
+    delivery(&mut log, &DeliveryRecord::Dead { delivery: dead, attempt: attempt("gone"), rows });
+    for number in 1..=DELIVERED_KEPT {
+        let planned = plan(&mut log, "a", one(number));
+        delivery(&mut log, &DeliveryRecord::Delivered { delivery: planned, attempt: attempt("") });
+    }
+    delivery(&mut log, &DeliveryRecord::ReplayRequested { at: time(NOON), key: None, deliveries: vec![dead] });
+    delivery(&mut log, &DeliveryRecord::Delivered { delivery: dead, attempt: attempt("") });
+    assert!(log.state.read().outbox().delivery(dead).is_some());
+    assert_eq!(log.state.read().outbox().deliveries(None).count(), DELIVERED_KEPT);
+    check(&mut log);
+}

@@ -78,6 +78,7 @@ impl World {
                 cursors.push((sink.name.clone(), kind, cursor));
             }
         }
+        let restored = restored.then(|| self.node.running.writer.state().read().incarnation());
         self.courier.ledger.start(position, Start { sinks, cursors, restored });
     }
 
