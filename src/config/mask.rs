@@ -100,9 +100,24 @@ fn hide_word(line: &str, from: usize, hidden: &mut [bool]) {
 
 fn hide_user(line: &str, from: usize, hidden: &mut [bool]) {
     let end = line[from..].find(['"', '\'', ' ', '\n']).map_or(line.len(), |end| from + end);
-    if let Some(at) = line[from..end].rfind('@').filter(|at| line[from..from + at] != *EXAMPLE_USER) {
-        hidden[from..from + at].fill(true);
+    let address = &line[from..end];
+    match address.rfind('@') {
+        Some(at) if address[..at] == *EXAMPLE_USER => {}
+        Some(at) => hidden[from..from + at].fill(true),
+        // The @ may be what is wrong with it: what follows the colon is a port, or a password.
+        None => {
+            let colon = address.find(':').filter(|_| !address.starts_with('['));
+            if let Some(behind) = colon.map(|at| at + 1).filter(|behind| !is_port(&address[*behind..])) {
+                hidden[from + behind..end].fill(true);
+            }
+        }
     }
+}
+
+/// Digits, and a path or a query, or nothing.
+fn is_port(text: &str) -> bool {
+    let end = text.find(['/', '?']).unwrap_or(text.len());
+    text[..end].bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Of the same length, so that nothing moves.
@@ -135,6 +150,9 @@ mod tests {
             ("secret_credential = \"a\"", "secret_credential = \"a\""),
             ("url = \"postgres://u:p@ss@host/db\"", "url = \"postgres://******@host/db\""),
             ("url = \"postgres://host/db?password=x&a=b\"", "url = \"postgres://host/db?password=***=*\""),
+            ("url = \"postgres://u:pass.host/db\"", "url = \"postgres://u:************\""),
+            ("url = \"https://host:8443/a:b\"", "url = \"https://host:8443/a:b\""),
+            ("url = \"https://[::1]:8443/\"", "url = \"https://[::1]:8443/\""),
             ("url = \"https://host/@\"", "url = \"https://*****@\""),
             ("listen = \"127.0.0.1:80\"", "listen = \"127.0.0.1:80\""),
         ] {

@@ -10,6 +10,6 @@ mod late;
 mod late_values;
 mod periods;
 mod restarts;
-mod scene;
+pub mod scene;
 mod statement;
 mod totals;

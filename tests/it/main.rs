@@ -4,6 +4,7 @@ mod billing;
 mod clock;
 mod config;
 mod crash;
+mod delivery;
 mod directory;
 mod disk;
 mod harness;

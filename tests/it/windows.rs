@@ -6,8 +6,8 @@
 pub mod billing;
 pub mod checks;
 pub mod faked;
-mod oracle;
-mod senders;
+pub mod oracle;
+pub mod senders;
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ const KILLS: u64 = 3;
 /// The youngest event lies a few seconds ahead; the rest is time for a machine under load.
 const FINAL_WITHIN: Duration = Duration::from_secs(60);
 
-fn config() -> String {
+pub fn config() -> String {
     let meters = KINDS.map(|kind| {
         let aggregation = if kind.counts { "count" } else { "sum" };
         let late = if kind.late == Late::Adjusts { "adjust" } else { "reject" };
@@ -77,7 +77,7 @@ fn pause(seconds: u64, rng: &mut Rng) {
     std::thread::sleep(Duration::from_millis(rng.u64(millis * 3 / 4..=millis * 5 / 4)));
 }
 
-fn wait_until_all_is_final(client: &mut Client) {
+pub fn wait_until_all_is_final(client: &mut Client) {
     let began = Instant::now();
     loop {
         let rows = Oracle::meters().map(|meter| usage(client, meter, "group_by=customer,model"));
@@ -91,7 +91,7 @@ fn wait_until_all_is_final(client: &mut Client) {
     }
 }
 
-fn read(daemon: &Daemon, oracle: &Oracle) -> Books {
+pub fn read(daemon: &Daemon, oracle: &Oracle) -> Books {
     Books::read(&mut client(daemon), &Oracle::meters(), &Oracle::customers(), &oracle.periods())
 }
 

@@ -8,7 +8,8 @@
 //! | `POST /v1/sinks/{name}:forget` | drops the rows, deliveries and dead letters of a sink that is not configured any more |
 //!
 //! The body of a POST is empty or `{"reason"}`; the log keeps it. Repeating one changes nothing more, with an
-//! `Idempotency-Key` or without.
+//! `Idempotency-Key` or without. What came about within the last second or so is not counted yet: it is seen once the store
+//! has it.
 
 mod shown;
 

@@ -1,5 +1,7 @@
 //! What the tests of the real program share: a directory for one daemon, and a way to say aloud what cannot run here.
 
+pub mod postgres;
+pub mod receiver;
 pub mod sender;
 
 use std::ffi::OsString;

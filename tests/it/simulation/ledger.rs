@@ -176,7 +176,7 @@ impl Known {
             DeliveryOperation::Delivered { delivery, attempt } => {
                 let letter = self.pending(*delivery)?;
                 letter.copied_at = None;
-                letter.note(first, attempt, DeliveryState::Delivered { at: attempt.at });
+                letter.note(first, attempt, DeliveryState::Delivered { at: attempt.at.saturating_add(attempt.took) });
             }
             DeliveryOperation::Dead { delivery, attempt } => {
                 let letter = self.pending(*delivery)?;
@@ -185,7 +185,7 @@ impl Known {
                 }
                 letter.delivery.failures += 1;
                 letter.copied_at.get_or_insert(first);
-                letter.note(first, attempt, DeliveryState::Dead { at: attempt.at });
+                letter.note(first, attempt, DeliveryState::Dead { at: attempt.at.saturating_add(attempt.took) });
             }
             DeliveryOperation::Replay { .. } => return self.replay(operation),
             DeliveryOperation::Pause { sink, pause } => {

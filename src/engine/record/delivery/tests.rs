@@ -140,7 +140,7 @@ fn refuses_kinds_and_causes_that_nobody_knows() {
         assert_eq!(with(defined, after_name, kinds), if kinds < 8 { Ok(1) } else { MALFORMED }, "kinds {kinds:08b}");
     }
     for number in 0..=u8::MAX {
-        let cause = if number < 4 { Ok(1) } else { MALFORMED };
+        let cause = if number < 5 { Ok(1) } else { MALFORMED };
         assert_eq!(with(paused, after_name, number), cause, "cause {number}");
         let kind = if number < 3 { Ok(1) } else { MALFORMED };
         assert_eq!(with(planned, after_name, number), kind, "kind {number}");
