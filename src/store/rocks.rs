@@ -11,7 +11,8 @@
 //!    ingested file that overlaps ids in the memtable. What is on disk is therefore always the state right after some
 //!    commit.
 //! 2. `persist` believes what it reads: the persisted position is looked up below the memtables (`ReadTier::Persisted`)
-//!    after the flush returned, and must not be older than the position that was applied when the flush was asked for.
+//!    after the flush returned, and must, within seconds, not be older than the position that was applied when the flush
+//!    was asked for.
 //! 3. One commit or persist at a time; lookups, scans and snapshots take no lock.
 //! 4. After a failed commit or persist nothing is written any more: a later commit would pass over what is missing.
 //! 5. Leftovers of interrupted bulk commits are removed at open, once RocksDB's own lock is held.
@@ -44,6 +45,9 @@ use snapshot::RocksSnapshot;
 /// The dedupe index's column family.
 const DEDUPE: &str = "dedupe";
 const SCAN_READ_AHEAD_BYTES: usize = 2 << 20;
+/// How often, and for how long, it is asked what a flush has left on disk.
+const READ_BACK_EVERY: std::time::Duration = std::time::Duration::from_millis(5);
+const READ_BACK_TRIES: usize = 1_000;
 
 /// What the operator and tests may set.
 #[derive(Clone, Debug)]
@@ -160,12 +164,18 @@ impl RocksStore {
 
     fn flush_and_read_back(&self, applied: Seq) -> Result<Seq, StoreError> {
         self.flush()?;
-        let persisted = self.read_persisted()?;
-        if persisted < applied {
-            let detail = format!("a flush left position {persisted} on disk where {applied} was applied");
-            return Err(StoreError::Io { detail });
+        let mut persisted = self.read_persisted()?;
+        // A flush has returned once its memtables are gone from their lists (RocksDB: `WaitForFlushMemTables`); reads find the
+        // files that took their place a moment later, when each column family's super version is installed.
+        for _ in 0..READ_BACK_TRIES {
+            if persisted >= applied {
+                return Ok(persisted);
+            }
+            std::thread::sleep(READ_BACK_EVERY);
+            persisted = self.read_persisted()?;
         }
-        Ok(persisted)
+        let detail = format!("a flush left position {persisted} on disk where {applied} was applied");
+        Err(StoreError::Io { detail })
     }
 
     fn flush(&self) -> Result<(), StoreError> {
