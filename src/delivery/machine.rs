@@ -27,7 +27,6 @@ use std::collections::{HashMap, HashSet};
 use crate::delivery::breaker::{Admission, Breaker};
 use crate::delivery::policy::Policy;
 use crate::delivery::transport::{Failure, Outcome, Sent};
-use crate::engine::outbox::{ANSWER_BYTES_MAX, ERROR_BYTES_MAX};
 use crate::engine::{
     Attempt, BreakerState, Delivery, DeliveryId, DeliveryOperation, DeliveryState, PauseCause, SinkHealth, SinkPause,
     SinkWork,
@@ -169,16 +168,15 @@ impl Machine {
     ) -> Option<DeliveryOperation> {
         self.busy.remove(&delivery.id.seq);
         let was_early = self.early.take_if(|early| *early == delivery.id.seq).is_some();
-        let answer = cut(sent.answer, ANSWER_BYTES_MAX);
-        let attempt = Attempt { at: began, took, status: sent.status, error: String::new(), answer };
+        let attempt = Attempt { at: began, took, status: sent.status, error: String::new(), answer: sent.answer };
         match sent.outcome {
             Outcome::Delivered => {
                 self.learn_success(now);
-                Some(DeliveryOperation::Delivered { delivery: delivery.id, attempt })
+                Some(DeliveryOperation::Delivered { delivery: delivery.id, attempt: attempt.shortened() })
             }
             Outcome::Failed(failure, error) => {
                 let error = if error.is_empty() { "no reason was given".to_owned() } else { error };
-                let attempt = Attempt { error: cut(error, ERROR_BYTES_MAX), ..attempt };
+                let attempt = Attempt { error, ..attempt }.shortened();
                 self.learn_failure(now, failure, &attempt.error);
                 let is_final = matches!(failure, Failure::Never | Failure::Gone | Failure::Misfit);
                 (is_final || !was_early).then(|| self.failure(now, delivery, failure, attempt))
@@ -347,10 +345,4 @@ fn pause(delivery: &Delivery, cause: PauseCause, reason: String, at: Timestamp) 
 
 fn span(span: std::time::Duration) -> Duration {
     Duration::from_micros(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
-}
-
-/// At most so many bytes of it, whole characters.
-fn cut(mut text: String, bytes_max: usize) -> String {
-    text.truncate(text.floor_char_boundary(bytes_max));
-    text
 }

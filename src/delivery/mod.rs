@@ -9,6 +9,7 @@
 //! | `running` | all workers: started, started again when one breaks down, ended |
 //! | `transport` | what every sink can do |
 //! | `row` | a row as JSON and CSV |
+//! | `tls` | whom sinks trust |
 //! | `file`, `webhook`, `postgres` | the sinks |
 //!
 //! 1. What is about to be sent is journaled before, what became of it after; this folder writes nothing durable itself.
@@ -26,6 +27,7 @@ mod running;
 mod sim;
 #[cfg(test)]
 mod testing;
+mod tls;
 pub mod transport;
 pub mod webhook;
 mod worker;

@@ -1,7 +1,6 @@
 //! The log of one sink, plainly: what the engine's fold must come to, for tests that need no engine.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use crate::engine::{
     Attempt, Delivery, DeliveryId, DeliveryOperation, DeliveryState, Done, OutboxRow, Plan, Refused, SinkPause,
@@ -139,7 +138,7 @@ impl SimLog {
             *cursor = plan.last.next();
             let id = DeliveryId { store: 7, incarnation: Incarnation(1), seq: self.seq };
             self.seq = self.seq.next();
-            self.deliveries.insert(id.seq, planned(&self.sink, id, plan, at));
+            self.deliveries.insert(id.seq, Delivery::planned(id, self.sink.as_str().into(), &plan, at));
             ids.push(id);
         }
         Done::Planned(ids)
@@ -161,23 +160,6 @@ impl SimLog {
 pub fn due(delivery: &Delivery) -> Timestamp {
     let DeliveryState::Pending { due } = delivery.state else { panic!("{} is not pending", delivery.id) };
     due
-}
-
-fn planned(sink: &str, id: DeliveryId, plan: Plan, at: Timestamp) -> Delivery {
-    Delivery {
-        id,
-        sink: Arc::from(sink),
-        kind: plan.kind,
-        first: plan.first,
-        last: plan.last,
-        rows: plan.rows,
-        planned_at: at,
-        state: DeliveryState::Pending { due: at },
-        failures: 0,
-        attempts: 0,
-        replays: 0,
-        last_attempt: None,
-    }
 }
 
 /// Some row at this place.

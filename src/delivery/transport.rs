@@ -84,3 +84,17 @@ impl Sent {
         Self { outcome: Outcome::Failed(failure, error.into()), status: None, answer: String::new() }
     }
 }
+
+/// Text in one line of at most so many bytes: what steers a terminal or a log is a space.
+pub fn one_line(text: &str, bytes_max: usize) -> String {
+    let mut line: String = text.chars().map(|char| if is_steering(char) { ' ' } else { char }).collect();
+    line.truncate(line.floor_char_boundary(bytes_max));
+    line.truncate(line.trim_end().len());
+    line
+}
+
+/// Control characters, line and paragraph separators, and what turns the direction of writing.
+fn is_steering(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}

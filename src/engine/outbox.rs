@@ -129,6 +129,26 @@ pub enum DeliveryState {
     },
 }
 
+impl Delivery {
+    /// Before its first attempt, which is due at once.
+    pub fn planned(id: DeliveryId, sink: Arc<str>, plan: &Plan, at: Timestamp) -> Self {
+        Self {
+            id,
+            sink,
+            kind: plan.kind,
+            first: plan.first,
+            last: plan.last,
+            rows: plan.rows,
+            planned_at: at,
+            state: DeliveryState::Pending { due: at },
+            failures: 0,
+            attempts: 0,
+            replays: 0,
+            last_attempt: None,
+        }
+    }
+}
+
 /// What one attempt came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
@@ -140,6 +160,16 @@ pub struct Attempt {
     pub error: String,
     /// The beginning of what the receiver answered, at most [`ANSWER_BYTES_MAX`].
     pub answer: String,
+}
+
+impl Attempt {
+    /// With as much of its texts as is kept.
+    #[must_use]
+    pub fn shortened(mut self) -> Self {
+        self.error.truncate(self.error.floor_char_boundary(ERROR_BYTES_MAX));
+        self.answer.truncate(self.answer.floor_char_boundary(ANSWER_BYTES_MAX));
+        self
+    }
 }
 
 /// Why a sink is sent nothing.

@@ -24,11 +24,12 @@ use parking_lot::Mutex;
 
 use crate::delivery::row;
 use crate::delivery::transport::{Failure, Limits, Message, Sending, Sent, Transport};
+use crate::engine::outbox::ROWS_MAX;
 use crate::engine::{DeliveryId, OutboxRow};
 use crate::env::OsDisk;
 
 /// Rows of a file unless the operator says otherwise, and at most.
-pub const MAX_ROWS_DEFAULT: usize = 5_000;
+pub const MAX_ROWS_DEFAULT: usize = ROWS_MAX;
 /// A message is in memory while it is written.
 const FILE_BYTES_MAX: usize = 32 << 20;
 /// Attempts whose caller gave up go on until the disk answers; past this many, new ones are turned away.

@@ -11,7 +11,7 @@
 
 use std::error::Error as _;
 
-use crate::delivery::transport::Failure;
+use crate::delivery::transport::{Failure, one_line};
 use crate::engine::outbox::ERROR_BYTES_MAX;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Problem {
 
 impl Problem {
     pub fn new(failure: Failure, reason: impl AsRef<str>) -> Self {
-        Self { failure, reason: line(reason.as_ref()), is_disconnected: false }
+        Self { failure, reason: one_line(reason.as_ref(), ERROR_BYTES_MAX), is_disconnected: false }
     }
 
     /// Of an error while doing something, as in "the upsert".
@@ -56,13 +56,6 @@ fn failure_of(code: &str) -> Failure {
         Some("0A" | "3F" | "42") => Failure::Misfit,
         _ => Failure::Unavailable,
     }
-}
-
-/// One line without control characters, cut to what is kept.
-fn line(text: &str) -> String {
-    let mut line: String = text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
-    line.truncate(line.floor_char_boundary(ERROR_BYTES_MAX));
-    line
 }
 
 #[cfg(test)]

@@ -46,10 +46,10 @@ pub use self::url::Url;
 use crate::delivery::row;
 use crate::delivery::transport::{Failure, Limits, Message, Sending, Sent, Transport};
 use crate::engine::OutboxRow;
+use crate::engine::outbox::ROWS_MAX;
 
 /// Rows of a statement unless the operator says otherwise.
 pub const MAX_ROWS_DEFAULT: usize = 1_000;
-const ROWS_MAX: usize = 5_000;
 /// A statement's parameters are in memory here and there.
 const STATEMENT_BYTES_MAX: usize = 16 << 20;
 /// Key, hash, delivery and numbers, beside what the JSON form holds.

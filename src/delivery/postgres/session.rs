@@ -1,9 +1,7 @@
 //! One connection to the database: made, its table checked, used for upserts.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::{ClientConfig, RootCertStore};
 use tokio::time::timeout;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::types::{ToSql, Type};
@@ -16,6 +14,7 @@ use crate::delivery::postgres::error::Problem;
 use crate::delivery::postgres::shape::{self, Column, Shape};
 use crate::delivery::postgres::table::create_sql;
 use crate::delivery::postgres::{Options, TableName};
+use crate::delivery::tls::client_config;
 use crate::delivery::transport::Failure;
 
 /// To connect, shake hands and log in.
@@ -162,15 +161,7 @@ async fn connect(options: &Options) -> Result<(Client, AbortOnDropHandle<()>), P
 /// TLS that trusts whom the system trusts.
 async fn tls() -> Result<MakeRustlsConnect, Problem> {
     let unable = |reason: String| Problem::new(Failure::Unavailable, format!("setting up TLS: {reason}"));
-    let load = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs);
-    let loaded = load.await.map_err(|_| unable("the system's certificates could not be read".to_owned()))?;
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(loaded.certs);
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| unable(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
+    let load = tokio::task::spawn_blocking(|| client_config(None));
+    let config = load.await.map_err(|_| unable("the system's certificates could not be read".to_owned()))?;
+    Ok(MakeRustlsConnect::new(config.map_err(|error| unable(error.to_string()))?))
 }

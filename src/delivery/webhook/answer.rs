@@ -22,6 +22,7 @@ use hyper::{Response, StatusCode, Uri};
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
 
+use crate::delivery::transport::one_line;
 use crate::delivery::{Failure, Outcome, Sent};
 use crate::engine::outbox::{ANSWER_BYTES_MAX, ERROR_BYTES_MAX};
 use crate::model::Timestamp;
@@ -107,20 +108,6 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let at = time.to_zoned(TimeZone::UTC).ok()?.timestamp();
     let micros = at.as_microsecond().saturating_sub(now.micros());
     Some(Duration::from_micros(u64::try_from(micros).unwrap_or(0)))
-}
-
-/// Text in one line of at most so many bytes: what steers a terminal or a log is a space.
-pub fn one_line(text: &str, bytes_max: usize) -> String {
-    let mut line: String = text.chars().map(|char| if is_steering(char) { ' ' } else { char }).collect();
-    line.truncate(line.floor_char_boundary(bytes_max));
-    line.truncate(line.trim_end().len());
-    line
-}
-
-/// Control characters, line and paragraph separators, and what turns the direction of writing.
-fn is_steering(char: char) -> bool {
-    char.is_control()
-        || matches!(char, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

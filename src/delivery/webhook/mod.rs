@@ -7,7 +7,6 @@
 //! | `sign` | PURE: secrets and signatures |
 //! | `address` | PURE: which addresses are public |
 //! | `connect` | resolve, vet, connect, TLS |
-//! | `tls` | whom to trust |
 //! | `answer` | what the answer comes to |
 //!
 //! 1. The same message, the same id and body; time and signature are the attempt's own.
@@ -21,13 +20,11 @@ pub mod body;
 mod connect;
 pub mod sign;
 mod target;
-mod tls;
 
 pub use address::is_public;
 pub use connect::{ConnectError, Resolve, Resolving, SystemResolver};
 pub use sign::{Secret, SecretError};
 pub use target::{Target, UrlError};
-pub use tls::TlsError;
 
 use std::error::Error;
 use std::fmt;
@@ -44,7 +41,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 
-use crate::delivery::transport::Sending;
+use crate::delivery::tls::{TlsError, client_config};
+use crate::delivery::transport::{Sending, one_line};
 use crate::delivery::{Failure, Limits, Message, Sent, Transport};
 use crate::engine::OutboxRow;
 use crate::engine::outbox::{ERROR_BYTES_MAX, ROWS_MAX};
@@ -107,7 +105,9 @@ impl Webhook {
         let tls = match target.https() {
             true => {
                 let name = ServerName::try_from(target.host().to_owned()).map_err(|_| SetupError::ServerName)?;
-                Some((TlsConnector::from(Arc::new(tls::client_config(ca_file.as_deref())?)), name))
+                let mut config = client_config(ca_file.as_deref())?;
+                config.alpn_protocols = vec![b"http/1.1".to_vec()];
+                Some((TlsConnector::from(Arc::new(config)), name))
             }
             false => None,
         };
@@ -182,7 +182,7 @@ fn why(error: &hyper_util::client::legacy::Error) -> String {
             if causes.is_empty() { error.to_string() } else { format!("no answer: {}", causes.join(": ")) }
         }
     };
-    answer::one_line(&text, ERROR_BYTES_MAX)
+    one_line(&text, ERROR_BYTES_MAX)
 }
 
 impl fmt::Debug for Options {

@@ -284,20 +284,7 @@ impl State {
         *cursor = plan.last.next();
         planned.pending.insert((at, seq));
         let (name, _) = self.outbox.sinks.get_key_value(sink).ok_or(FoldError::DoesNotFit(seq))?;
-        let delivery = Delivery {
-            id,
-            sink: name.clone(),
-            kind: plan.kind,
-            first: plan.first,
-            last: plan.last,
-            rows: plan.rows,
-            planned_at: at,
-            state: DeliveryState::Pending { due: at },
-            failures: 0,
-            attempts: 0,
-            replays: 0,
-            last_attempt: None,
-        };
+        let delivery = Delivery::planned(id, name.clone(), &plan, at);
         self.outbox.firsts[plan.kind as usize].insert((plan.first, seq));
         self.outbox.deliveries.insert(seq, Known { delivery, copied_at: None, delivered_at: None });
         self.outbox.deliveries_changed.insert(seq);

@@ -2,8 +2,8 @@
 
 use super::{Writer, apply_own};
 use crate::engine::outbox::{
-    ANSWER_BYTES_MAX, Attempt, DEAD_LETTERS_MAX, Delivery, DeliveryId, DeliveryOperation, DeliveryState, Done,
-    ERROR_BYTES_MAX, PauseCause, Plan, REPLAYS_MAX, ROWS_MAX, Refused, ReplayFilter, RequestKey, SinkPause,
+    Attempt, DEAD_LETTERS_MAX, Delivery, DeliveryId, DeliveryOperation, DeliveryState, Done, ERROR_BYTES_MAX,
+    PauseCause, Plan, REPLAYS_MAX, ROWS_MAX, Refused, ReplayFilter, RequestKey, SinkPause,
 };
 use crate::engine::record::{self, DeliveryRecord, Record, SinkRecord};
 use crate::engine::state::{State, outbox_key, split_outbox_key};
@@ -19,7 +19,7 @@ impl<R> Writer<R> {
         let done = match operation {
             DeliveryOperation::Plan { sink, plans, at } => self.plan(state, &sink, &plans, at),
             DeliveryOperation::Failed { delivery, attempt, due } => {
-                let attempt = shortened(attempt);
+                let attempt = attempt.shortened();
                 pending(state, delivery).map(|delivery| {
                     let attempt = (&attempt).into();
                     self.put_delivery(state, &DeliveryRecord::Failed { delivery, due, attempt });
@@ -27,7 +27,7 @@ impl<R> Writer<R> {
                 })
             }
             DeliveryOperation::Delivered { delivery, attempt } => {
-                let attempt = shortened(attempt);
+                let attempt = attempt.shortened();
                 pending(state, delivery).map(|delivery| {
                     let attempt = (&attempt).into();
                     self.put_delivery(state, &DeliveryRecord::Delivered { delivery, attempt });
@@ -119,7 +119,7 @@ impl<R> Writer<R> {
             tracing::error!(%delivery, "the store does not have its rows: it stays pending. Check with meterd verify");
             return Ok(Done::Refused(Refused::NotCommitted));
         }
-        let attempt = shortened(attempt);
+        let attempt = attempt.shortened();
         let rows = rows.iter().map(|(position, value)| (*position, value.as_slice())).collect();
         self.put_delivery(state, &DeliveryRecord::Dead { delivery: seq, attempt: (&attempt).into(), rows });
         self.pause_if_too_many(state, seq, attempt.at);
@@ -219,12 +219,6 @@ fn rows_of(state: &State, delivery: &Delivery) -> Result<Vec<StoredRow>, StoreEr
         cursor.advance()?;
     }
     Ok(rows)
-}
-
-fn shortened(attempt: Attempt) -> Attempt {
-    let (error, answer) =
-        (cut(&attempt.error, ERROR_BYTES_MAX).to_owned(), cut(&attempt.answer, ANSWER_BYTES_MAX).to_owned());
-    Attempt { error, answer, ..attempt }
 }
 
 /// The beginning of a text, in whole characters.

@@ -1,6 +1,7 @@
 //! Single steps.
 
 use super::*;
+use crate::engine::outbox::{ANSWER_BYTES_MAX, ERROR_BYTES_MAX};
 
 fn steps(world: &mut World) -> Steps {
     let work = world.log.work(world.machine.wants_pending());

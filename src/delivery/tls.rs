@@ -1,4 +1,4 @@
-//! Whom a webhook trusts: the system's certificates, and a file's.
+//! Whom sinks trust: the system's certificates, and a file's.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,9 +32,7 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<ClientConfig, TlsError> {
     }
     // The provider is named: the process has no default one, and needs none.
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
-    let mut config = builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    Ok(builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth())
 }
 
 fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
