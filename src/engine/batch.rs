@@ -58,6 +58,8 @@ pub struct Batch {
     pub(super) encoded: Vec<u8>,
     pub(super) feeds: Vec<Feed>,
     pub(super) keys: Vec<u8>,
+    /// The reservation that its one event commits.
+    pub(super) commits: Option<Box<str>>,
 }
 
 /// One event of the request.
@@ -213,6 +215,7 @@ impl BatchBuilder {
             encoded: Vec::new(),
             feeds: Vec::new(),
             keys: Vec::new(),
+            commits: None,
         };
         Self { context, batch, windows, last_periods, periods: HashMap::new(), scratch: Vec::new() }
     }
@@ -261,6 +264,12 @@ impl BatchBuilder {
     /// The next event of the request cannot be taken.
     pub fn reject(&mut self, code: Code, detail: impl Into<Box<str>>) {
         self.batch.slots.push(Slot::Rejected(code, detail.into()));
+    }
+
+    /// Its one event, which feeds one meter, commits this reservation: it counts in the reservation's billing period, and the
+    /// answer's `done` is `Reserved` or `ReservationRefused`. Unless it is refused, `outcomes` holds what became of the event.
+    pub fn commits(&mut self, reservation: &str) {
+        self.batch.commits = Some(reservation.into());
     }
 
     /// The next event of the request.

@@ -32,6 +32,7 @@ use crate::store::Store;
 mod admission;
 mod batch;
 mod calendars;
+pub mod caps;
 mod clock_guard;
 mod committer;
 mod dedupe;
@@ -48,6 +49,10 @@ mod writer;
 
 pub use admission::{Gate, Permit, Refusal};
 pub use batch::{Batch, BatchBuilder, BatchError, Batches, NewEvent, NewFeed};
+pub use caps::{
+    Alert, AlertEvent, AlertId, AlertState, AlertsPage, AlertsQuery, CapStatus, CapsChange, ListedAlert, MeterCaps,
+    Recovered, Reservation, ReservationRefused, ReservationState, Reserve, Verdict,
+};
 pub use clock_guard::ClockOptions;
 pub use committer::Failure;
 pub use dedupe::Index;
@@ -182,6 +187,22 @@ impl Engine {
     /// Says that the wall clock is right. The answer comes once that is durable.
     pub fn reset_clock(&self, reason: &str) -> Result<oneshot::Receiver<Answer>, Refusal> {
         self.operate(Operation::ResetClock { reason: reason.to_owned() })
+    }
+
+    /// Sets a customer's caps on a meter, or takes them back. The answer comes once that is durable.
+    pub fn put_caps(&self, change: CapsChange) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        self.operate(Operation::PutCaps(change))
+    }
+
+    /// Sets quota aside. The answer's `done` is `Reserved` or `ReservationRefused`, once that is durable. One with the same
+    /// content as before is answered with what became of that.
+    pub fn reserve(&self, reserve: Reserve) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        self.operate(Operation::Reserve(reserve))
+    }
+
+    /// Gives quota back. Answers like `reserve`; what was released or has expired already is answered as it is.
+    pub fn release(&self, tenant: &TenantId, id: &str) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        self.operate(Operation::Release { tenant: tenant.clone(), id: id.to_owned() })
     }
 
     fn operate(&self, operation: Operation) -> Result<oneshot::Receiver<Answer>, Refusal> {

@@ -1,6 +1,9 @@
 //! What the engine lets its owner choose.
 
+use std::collections::BTreeMap;
+
 use crate::engine::{ClockOptions, SinkDefinition};
+use crate::meter::PlanCap;
 use crate::model::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +34,10 @@ pub struct Options {
     pub clock: ClockOptions,
     /// Who is to get rows of the outbox.
     pub sinks: Vec<SinkDefinition>,
+    /// By meter's slug: the caps that customers have unless they have their own; each checked by `Cap::check`.
+    pub caps: BTreeMap<String, Vec<PlanCap>>,
+    /// Reservations that may be held at once.
+    pub reservations_max: usize,
 }
 
 impl Default for Options {
@@ -49,6 +56,8 @@ impl Default for Options {
             close_slice: 1_000,
             clock: ClockOptions::default(),
             sinks: Vec::new(),
+            caps: BTreeMap::new(),
+            reservations_max: 100_000,
         }
     }
 }

@@ -14,6 +14,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::engine::caps::{Reservation, ReservationRefused};
 use crate::model::{Duration, Incarnation, OutboxPosition, Quantity, RowKind, RowKinds, Seq, Timestamp, Window};
 
 mod json;
@@ -298,6 +299,9 @@ pub enum Done {
     Planned(Vec<DeliveryId>),
     Replayed(u32),
     Refused(Refused),
+    /// As it is now.
+    Reserved(Box<Reservation>),
+    ReservationRefused(ReservationRefused),
 }
 
 /// Why an operation changed nothing.

@@ -37,10 +37,12 @@ use crate::meter::{Customer, Definition};
 use crate::model::{Incarnation, MeterId, Seq, Timestamp, Window};
 
 pub mod bytes;
+pub mod caps;
 pub mod delivery;
 mod events;
 
 use bytes::{Cursor, len_u32, put_bytes, put_text, put_time, put_window};
+pub use caps::CapsRecord;
 pub use delivery::{AttemptRecord, DeliveryRecord, SinkRecord, put_delivery, put_sink};
 pub use events::{EventEncoder, EventRecord, Events, EventsWriter};
 
@@ -145,6 +147,7 @@ pub enum Record<'a> {
     },
     Sink(SinkRecord<'a>),
     Delivery(DeliveryRecord<'a>),
+    Caps(CapsRecord<'a>),
 }
 
 /// Windows, or billing periods, of one meter with the same bounds that are final from here on.
@@ -164,7 +167,7 @@ impl Record<'_> {
             Record::Events(events) => u64::from(events.count),
             Record::Genesis(_) | Record::MeterVersion(..) | Record::Tick { .. } | Record::Tally { .. } => 1,
             Record::Closed(_) | Record::CustomerChanged { .. } | Record::ClockReset { .. } => 1,
-            Record::Incarnation { .. } | Record::Sink(_) | Record::Delivery(_) => 1,
+            Record::Incarnation { .. } | Record::Sink(_) | Record::Delivery(_) | Record::Caps(_) => 1,
         }
     }
 }

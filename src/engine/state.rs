@@ -277,6 +277,7 @@ impl State {
             Record::Incarnation { incarnation, reason } => self.begin_incarnation(first, *incarnation, reason)?,
             Record::Sink(record) => self.apply_sink(first, record)?,
             Record::Delivery(record) => self.apply_delivery(first, record)?,
+            Record::Caps(_) => {}
         }
         self.position = first;
         Ok(())

@@ -20,6 +20,7 @@ use crate::model::{Duration, MeterId, Seq, TenantId, Timestamp, Window};
 use crate::store::StoreError;
 
 mod adjustments;
+mod caps;
 mod customers;
 mod outbox;
 mod stored;

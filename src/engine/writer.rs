@@ -191,6 +191,7 @@ impl<R> Writer<R> {
                 Outcome::Duplicate(_) => tally.duplicate += 1,
                 Outcome::Conflict(_) => tally.conflict += 1,
                 Outcome::Rejected(..) => tally.rejected += 1,
+                Outcome::Capped(_) => tally.capped += 1,
             }
         }
         if !tally.is_empty() {

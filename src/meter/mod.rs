@@ -15,6 +15,7 @@
 
 pub mod aggregate;
 pub mod calendar;
+pub mod caps;
 pub mod definition;
 pub mod hll;
 pub mod members;
@@ -26,6 +27,7 @@ pub mod zone;
 
 pub use aggregate::{Added, Aggregate, DecodeError, Refusal, Value};
 pub use calendar::{BillingPeriod, Calendar, Customer, Era, ResolvedSchedule, Schedule};
+pub use caps::{Amount, AmountError, Cap, CapError, CapField, CapPeriod, OnHardCap, PlanCap, Threshold};
 pub use definition::{Aggregation, Definition, DefinitionError, FrozenField, Late};
 pub use members::Members;
 pub use meters::{Meter, Meters, MetersError};

@@ -12,6 +12,8 @@ pub enum Outcome {
     /// The id was accepted before with another payload, as this record. The first one stands.
     Conflict(Seq),
     Rejected(Code, Box<str>),
+    /// Usage has reached a hard cap. The id stays free.
+    Capped(Box<str>),
 }
 
 impl Outcome {
@@ -21,6 +23,7 @@ impl Outcome {
             Outcome::Duplicate(_) => "duplicate",
             Outcome::Conflict(_) => "conflict",
             Outcome::Rejected(..) => "rejected",
+            Outcome::Capped(_) => "capped",
         }
     }
 }
@@ -40,10 +43,11 @@ pub enum Code {
     CounterLimit,
     UniqueLimit,
     IdConflict,
+    HardCap,
 }
 
 impl Code {
-    pub const ALL: [Code; 12] = [
+    pub const ALL: [Code; 13] = [
         Code::MissingField,
         Code::InvalidField,
         Code::UnknownMeter,
@@ -56,6 +60,7 @@ impl Code {
         Code::CounterLimit,
         Code::UniqueLimit,
         Code::IdConflict,
+        Code::HardCap,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -72,6 +77,7 @@ impl Code {
             Code::CounterLimit => "counter_limit",
             Code::UniqueLimit => "unique_limit",
             Code::IdConflict => "id_conflict",
+            Code::HardCap => "hard_cap",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What operators and back offices change: each becomes a record, and is answered once that is durable.
 
 use super::{Answer, Writer, apply_own};
+use crate::engine::caps::{CapsChange, Reserve};
 use crate::engine::key;
 use crate::engine::outbox::{DeliveryOperation, Done};
 use crate::engine::record::{self, Record};
@@ -14,9 +15,21 @@ use crate::store::{StoreError, Table};
 #[derive(Clone, Debug)]
 pub enum Operation {
     /// Replaces what was set for a customer.
-    PutCustomer { tenant: TenantId, customer: String, settings: CustomerSettings },
+    PutCustomer {
+        tenant: TenantId,
+        customer: String,
+        settings: CustomerSettings,
+    },
     /// The wall clock is right, whatever was believed before.
-    ResetClock { reason: String },
+    ResetClock {
+        reason: String,
+    },
+    PutCaps(CapsChange),
+    Reserve(Reserve),
+    Release {
+        tenant: TenantId,
+        id: String,
+    },
     /// A step of a delivery, or a change of a sink.
     Deliver(DeliveryOperation),
 }
@@ -55,6 +68,7 @@ impl<R> Writer<R> {
                 metrics::gauge!(CLOCK_PAUSED).set(0.0);
                 tracing::warn!(%wall, reason, "the clock was reset by an operator");
             }
+            Operation::PutCaps(_) | Operation::Reserve(_) | Operation::Release { .. } => {}
             Operation::Deliver(operation) => done = self.deliver(&mut state, operation)?,
         }
         let answer = Answer { outcomes: Vec::new(), seq: state.position(), late: Vec::new(), done };

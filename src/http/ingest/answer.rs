@@ -51,7 +51,7 @@ pub fn render(answer: &Answer, tally: &Tally, ids: &Ids, body: &str, all_results
         duplicate: tally.duplicate,
         conflict: tally.conflict,
         rejected: tally.rejected,
-        capped: 0,
+        capped: tally.capped,
         late: answer.late.len() as u64,
         seq: answer.seq.0,
         events: outcomes.map(|(index, outcome)| event_result(answer, index, ids.get(body, index), outcome)).collect(),
@@ -75,6 +75,7 @@ fn event_result<'a>(
             (Some(seq.0), Some(Code::IdConflict), Some("the id was accepted before with another payload"))
         }
         Outcome::Rejected(code, detail) => (None, Some(*code), Some(detail.as_ref())),
+        Outcome::Capped(detail) => (None, Some(Code::HardCap), Some(detail.as_ref())),
     };
     EventResult { index, usage_event_id, outcome: outcome.as_str(), seq, code: code.map(Code::as_str), detail, late }
 }

@@ -204,6 +204,7 @@ impl World {
                 Outcome::Rejected(Code::TooLate, _) => Expected::TooLate,
                 Outcome::Rejected(Code::TooEarly, _) => Expected::TooEarly,
                 Outcome::Rejected(Code::LateRejected, _) => Expected::LateRejected,
+                Outcome::Capped(detail) => panic!("capped without a cap: {detail}"),
                 Outcome::Rejected(code, detail) => panic!("rejected as {code:?}: {detail}"),
             };
             assert!(expected.contains(&got), "{sent:?}: {got:?}, expected one of {expected:?}");
@@ -232,7 +233,7 @@ impl World {
                 Outcome::Rejected(Code::LateRejected, _) => self.seen.late_rejected += 1,
                 Outcome::Duplicate(_) => self.seen.duplicates += 1,
                 Outcome::Conflict(_) => self.seen.conflicts += 1,
-                Outcome::Rejected(..) => self.seen.refused += 1,
+                Outcome::Rejected(..) | Outcome::Capped(_) => self.seen.refused += 1,
             }
         }
         self.seen.late += late_events.len() as u64;
