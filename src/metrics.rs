@@ -38,6 +38,14 @@ pub const INDEX_RUNS: &str = "meterd_index_runs";
 pub const INDEX_IDS: &str = "meterd_index_ids";
 pub const DISK_AVAILABLE_BYTES: &str = "meterd_disk_available_bytes";
 
+pub const EVENTS_CAPPED: &str = "meterd_events_capped_total";
+pub const THRESHOLDS_CROSSED: &str = "meterd_thresholds_crossed_total";
+pub const THRESHOLDS_RECOVERED: &str = "meterd_thresholds_recovered_total";
+pub const THRESHOLD_CROSSED_TIMESTAMP: &str = "meterd_threshold_crossed_timestamp_seconds";
+pub const CAPS_EXCEEDED: &str = "meterd_caps_exceeded";
+pub const RESERVATIONS_HELD: &str = "meterd_reservations_held";
+pub const RESERVATIONS: &str = "meterd_reservations_total";
+
 pub const DELIVERY_ATTEMPTS: &str = "meterd_delivery_attempts_total";
 pub const DELIVERY_ROWS: &str = "meterd_delivery_rows_total";
 pub const DELIVERY_SECONDS: &str = "meterd_delivery_seconds";
@@ -92,6 +100,24 @@ pub fn describe() {
     describe_gauge!(INDEX_IDS, "Ids in the index, estimated; expired ones until compaction meets them.");
     describe_gauge!(DISK_AVAILABLE_BYTES, Unit::Bytes, "Free space of the data directory's file system.");
     describe_delivery();
+    describe_caps();
+}
+
+fn describe_caps() {
+    describe_counter!(EVENTS_CAPPED, "Events that a hard cap refused, by the meter whose cap it is.");
+    describe_counter!(
+        THRESHOLDS_CROSSED,
+        "Alerts by meter and threshold; thresholds that only customers' own caps name are other."
+    );
+    describe_counter!(THRESHOLDS_RECOVERED, "Alerts that recovered, by meter and threshold.");
+    describe_gauge!(
+        THRESHOLD_CROSSED_TIMESTAMP,
+        Unit::Seconds,
+        "When a threshold of this meter was crossed last, since 1970; none since the start: absent."
+    );
+    describe_gauge!(CAPS_EXCEEDED, "Hard caps of present periods that are reached, by meter.");
+    describe_gauge!(RESERVATIONS_HELD, "Reservations that hold quota.");
+    describe_counter!(RESERVATIONS, "Reservations that ended: committed, released, expired.");
 }
 
 fn describe_delivery() {

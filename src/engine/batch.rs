@@ -17,7 +17,7 @@ use crate::engine::key;
 use crate::engine::record::{EventEncoder, EventRecord};
 use crate::journal::PAYLOAD_BYTES_MAX;
 use crate::meter::{BillingPeriod, Meter, Meters, ResolvedSchedule, Value};
-use crate::model::{Code, EventKey, Fingerprint, IdEntry, MeterId, Seq, TenantId, Timestamp, Window};
+use crate::model::{Code, Duration, EventKey, Fingerprint, IdEntry, MeterId, Seq, TenantId, Timestamp, Window};
 use crate::store::StoreError;
 
 /// An event as the door understood it.
@@ -58,6 +58,8 @@ pub struct Batch {
     pub(super) encoded: Vec<u8>,
     pub(super) feeds: Vec<Feed>,
     pub(super) keys: Vec<u8>,
+    /// The events' ids, one after the other.
+    pub(super) ids: String,
     /// The reservation that its one event commits.
     pub(super) commits: Option<Box<str>>,
 }
@@ -79,6 +81,8 @@ pub(super) struct Item {
     pub record: Range<usize>,
     /// Into `Batch::feeds`.
     pub feeds: Range<usize>,
+    /// Into `Batch::ids`.
+    pub id: Range<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -117,6 +121,10 @@ impl Batch {
         });
         items.zip(found).for_each(|(item, entry)| item.indexed = entry);
         Ok(())
+    }
+
+    pub(super) fn id_of(&self, item: &Item) -> &str {
+        &self.ids[item.id.clone()]
     }
 
     pub(super) fn items(&self) -> impl Iterator<Item = &Item> {
@@ -173,17 +181,47 @@ impl Batches {
 
     /// The same events, their windows cut by the calendars as they are now.
     pub(super) fn cut_again(&self, batch: Batch) -> Batch {
+        self.build_again(batch, None)
+    }
+
+    /// The same events, counted in this billing period whatever their time: in the window of it that is nearest.
+    pub(super) fn cut_into(&self, batch: Batch, period: BillingPeriod) -> Batch {
+        self.build_again(batch, Some(period))
+    }
+
+    fn build_again(&self, mut batch: Batch, period: Option<BillingPeriod>) -> Batch {
         let mut builder = BatchBuilder::new(self.0.clone(), batch.tenant.clone(), batch.received_at);
-        for slot in batch.slots {
+        builder.period = period;
+        for slot in std::mem::take(&mut batch.slots) {
             match slot {
                 Slot::Rejected(code, detail) => builder.reject(code, detail),
                 Slot::Event(item) => {
                     let event = EventRecord::read(&batch.encoded[item.record.clone()]);
-                    builder.push_again(&item, &event.expect("encoded by this process"));
+                    builder.push_again((&item, batch.id_of(&item)), &event.expect("encoded by this process"));
                 }
             }
         }
-        Batch { index_position: batch.index_position, ..builder.batch }
+        Batch { index_position: batch.index_position, commits: batch.commits, ..builder.batch }
+    }
+
+    /// The billing period and the window that usage of a customer falls into.
+    pub(super) fn place(&self, tenant: &str, customer: &str, meter: MeterId, at: Timestamp) -> (BillingPeriod, Window) {
+        let mut name = Vec::with_capacity(64);
+        key::put_customer(&mut name, tenant, customer);
+        self.place_by(&name, meter, at)
+    }
+
+    /// The same by the name of an account or a series.
+    pub(super) fn place_of(&self, name: &[u8], meter: MeterId, at: Timestamp) -> (BillingPeriod, Window) {
+        let length = key::customer_prefix_len(name).expect("such names are written by this process");
+        self.place_by(&name[..length], meter, at)
+    }
+
+    fn place_by(&self, customer: &[u8], meter: MeterId, at: Timestamp) -> (BillingPeriod, Window) {
+        let meter = self.0.meters.get(meter).expect("the caller took the number from these very meters");
+        let period = period_at(meter, self.0.calendars.get(customer).as_deref(), at);
+        let window = meter.windows.window(at);
+        (period, Window { start: window.start.max(period.bounds.start), end: window.end.min(period.bounds.end) })
     }
 
     pub(super) fn index_position(&self) -> Seq {
@@ -199,6 +237,8 @@ pub struct BatchBuilder {
     /// By meter: the period that its last event fell into, of customers without a schedule of their own.
     last_periods: Vec<Option<(Window, u32)>>,
     periods: HashMap<BillingPeriod, u32>,
+    /// All events are counted in this one.
+    period: Option<BillingPeriod>,
     scratch: Vec<u8>,
 }
 
@@ -215,9 +255,10 @@ impl BatchBuilder {
             encoded: Vec::new(),
             feeds: Vec::new(),
             keys: Vec::new(),
+            ids: String::new(),
             commits: None,
         };
-        Self { context, batch, windows, last_periods, periods: HashMap::new(), scratch: Vec::new() }
+        Self { context, batch, windows, last_periods, periods: HashMap::new(), period: None, scratch: Vec::new() }
     }
 
     /// Makes room for so many events of so many bytes altogether.
@@ -226,6 +267,7 @@ impl BatchBuilder {
         self.batch.feeds.reserve(events);
         self.batch.encoded.reserve(bytes + events * 96);
         self.batch.keys.reserve(events * 64);
+        self.batch.ids.reserve(events * 40);
     }
 
     pub fn received_at(&self) -> Timestamp {
@@ -256,9 +298,13 @@ impl BatchBuilder {
 
     /// Memory that the batch takes, its answer included, in bytes.
     pub fn memory_bytes(&self) -> usize {
-        let Batch { slots, encoded, feeds, keys, .. } = &self.batch;
+        let Batch { slots, encoded, feeds, keys, ids, .. } = &self.batch;
         let slot_bytes = size_of::<Slot>() + ANSWER_BYTES;
-        slots.len() * slot_bytes + encoded.capacity() + feeds.len() * size_of::<Feed>() + keys.capacity()
+        slots.len() * slot_bytes
+            + encoded.capacity()
+            + feeds.len() * size_of::<Feed>()
+            + keys.capacity()
+            + ids.capacity()
     }
 
     /// The next event of the request cannot be taken.
@@ -286,18 +332,25 @@ impl BatchBuilder {
             (feed.meter, feed.value, dimensions)
         });
         let (record, feeds) = self.encode((key, event.fingerprint), timestamp, (event.customer, event.raw), feeds);
-        let item = Item { key, fingerprint: event.fingerprint, timestamp, indexed: None, record, feeds };
+        let id = self.put_id(event.usage_event_id);
+        let item = Item { key, fingerprint: event.fingerprint, timestamp, indexed: None, record, feeds, id };
         self.batch.slots.push(Slot::Event(item));
     }
 
+    fn put_id(&mut self, id: &str) -> Range<usize> {
+        let start = self.batch.ids.len();
+        self.batch.ids.push_str(id);
+        start..self.batch.ids.len()
+    }
+
     /// An event of a batch that was built before.
-    fn push_again(&mut self, item: &Item, event: &EventRecord<'_>) {
+    fn push_again(&mut self, (item, id): (&Item, &str), event: &EventRecord<'_>) {
         let feeds = event.feeds.iter().map(|feed| (feed.meter, feed.value, feed.dimensions.iter().copied()));
         let (identity, names) = ((item.key, item.fingerprint), (event.customer, event.raw));
         let (record, feeds) = self.encode(identity, item.timestamp, names, feeds);
         let (key, fingerprint) = identity;
-        let (timestamp, indexed) = (item.timestamp, item.indexed);
-        self.batch.slots.push(Slot::Event(Item { key, fingerprint, timestamp, indexed, record, feeds }));
+        let (timestamp, indexed, id) = (item.timestamp, item.indexed, self.put_id(id));
+        self.batch.slots.push(Slot::Event(Item { key, fingerprint, timestamp, indexed, record, feeds, id }));
     }
 
     /// Encodes an event; answers with where its bytes and its feeds are.
@@ -308,7 +361,9 @@ impl BatchBuilder {
         (customer, raw): (&str, &[u8]),
         feeds: impl Iterator<Item = (MeterId, Value, D)>,
     ) -> (Range<usize>, Range<usize>) {
-        let Self { context, batch, windows, last_periods, periods, scratch: prefix } = self;
+        let Self { context, batch, windows, last_periods, periods, period: only, scratch: prefix } = self;
+        // Where it is counted.
+        let at = only.map_or(timestamp, |only| timestamp.clamp(only.bounds.start, last_instant(only.bounds)));
         let first_feed = batch.feeds.len();
         prefix.clear();
         key::put_customer(prefix, batch.tenant.as_str(), customer);
@@ -316,14 +371,14 @@ impl BatchBuilder {
         let mut encoder = EventEncoder::start(&mut batch.encoded, identity, timestamp, customer, raw);
         for (id, value, dimensions) in feeds {
             let meter = context.meters.get(id).expect("the caller took the number from these very meters");
-            let window = meter.windows.window_cached(timestamp, &mut windows[usize::from(id.0)]);
+            let window = meter.windows.window_cached(at, &mut windows[usize::from(id.0)]);
             let last = &mut last_periods[usize::from(id.0)];
-            let last = if schedule.is_none() { Some(last) } else { None };
+            let last = if schedule.is_none() && only.is_none() { Some(last) } else { None };
             let mut number = |period| number_of(periods, &mut batch.periods, period);
             let (bounds, period) = match &last {
-                Some(Some((bounds, number))) if bounds.contains(timestamp) => (*bounds, *number),
+                Some(Some((bounds, number))) if bounds.contains(at) => (*bounds, *number),
                 _ => {
-                    let period = period_at(meter, schedule.as_deref(), timestamp);
+                    let period = only.unwrap_or_else(|| period_at(meter, schedule.as_deref(), at));
                     (period.bounds, number(period))
                 }
             };
@@ -351,6 +406,11 @@ impl BatchBuilder {
         batch.look_up(&self.context.index)?;
         Ok(batch)
     }
+}
+
+/// The last instant of a stretch of time that is not empty.
+fn last_instant(bounds: Window) -> Timestamp {
+    bounds.end.saturating_sub(Duration::from_micros(1)).max(bounds.start)
 }
 
 fn period_at(meter: &Meter, schedule: Option<&ResolvedSchedule>, at: Timestamp) -> BillingPeriod {

@@ -256,7 +256,7 @@ impl WriterLoop {
                 if wakes {
                     self.shared.note_outbox();
                 }
-                done.map_err(Into::into)
+                done
             }
         };
         taken.map_err(|error| {

@@ -6,6 +6,8 @@
 //! | dimension values, in the definition's order | count u8; each: length u16 BE, text; length 0xFFFF: not given |
 //! | window start (counter rows only) | µs since 1970 as i64 BE with the sign bit flipped, so that it sorts |
 //!
+//! An account is the first row alone: tenant, customer, meter slug, over all dimensions.
+//!
 //! 1. Lengths go first, so `a|b` + `c` can never equal `a` + `b|c`.
 //! 2. A key holds names, never process-local numbers: it means the same after every restart.
 
@@ -31,6 +33,31 @@ fn put_dimension(out: &mut Vec<u8>, value: Option<&str>) {
 pub fn put_customer(out: &mut Vec<u8>, tenant: &str, customer: &str) {
     put_text(out, tenant);
     put_text(out, customer);
+}
+
+/// The name of an account: a customer's usage of one meter, the beginning of all its series' names.
+pub fn account_name(tenant: &str, customer: &str, meter: &str) -> Vec<u8> {
+    let mut name = Vec::with_capacity(tenant.len() + customer.len() + meter.len() + 6);
+    put_customer(&mut name, tenant, customer);
+    put_text(&mut name, meter);
+    name
+}
+
+/// The account that a series belongs to.
+pub fn account_prefix(series: &[u8]) -> &[u8] {
+    let mut rest = series;
+    for _ in 0..3 {
+        let length = rest.first_chunk::<2>().map_or(0, |length| usize::from(u16::from_be_bytes(*length)));
+        rest = rest.get(2 + length..).expect("series names are written by this process");
+    }
+    &series[..series.len() - rest.len()]
+}
+
+/// Tenant, customer and meter of an account's name.
+pub fn split_account(name: &[u8]) -> Option<(&str, &str, &str)> {
+    let mut rest = name;
+    let parts = read_account(&mut rest)?;
+    rest.is_empty().then_some(parts)
 }
 
 /// Appends the rest of a series' name to a customer's prefix.
@@ -89,11 +116,36 @@ pub fn without_second_text(key: &[u8]) -> Option<Vec<u8>> {
     Some([tenant, rest].concat())
 }
 
+/// Takes a text off the front.
+pub fn read_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    take_text(rest)?
+}
+
+/// An account's tenant, customer and meter, off the front.
+pub fn read_account<'a>(rest: &mut &'a [u8]) -> Option<(&'a str, &'a str, &'a str)> {
+    Some((read_text(rest)?, read_text(rest)?, read_text(rest)?))
+}
+
+/// A time as [`put_start`] wrote it, off the front.
+fn read_start(rest: &mut &[u8]) -> Option<Timestamp> {
+    let (start, after) = rest.split_first_chunk::<START_BYTES>()?;
+    *rest = after;
+    from_start(*start)
+}
+
+/// What [`put_bounds`] wrote, off the front.
+pub fn read_bounds(rest: &mut &[u8]) -> Option<Window> {
+    Some(Window { start: read_start(rest)?, end: read_start(rest)? })
+}
+
+fn from_start(start: [u8; START_BYTES]) -> Option<Timestamp> {
+    Timestamp::from_micros((u64::from_be_bytes(start) ^ (1 << 63)) as i64).ok()
+}
+
 /// Reads a counter row's key: the series' bytes, and the window's start.
 pub fn split_start(key: &[u8]) -> Option<(&[u8], Timestamp)> {
     let (series, start) = key.split_last_chunk::<START_BYTES>()?;
-    let micros = (u64::from_be_bytes(*start) ^ (1 << 63)) as i64;
-    Some((series, Timestamp::from_micros(micros).ok()?))
+    Some((series, from_start(*start)?))
 }
 
 /// Appends a period's bounds.

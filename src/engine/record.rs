@@ -14,6 +14,7 @@
 //! | 8 ClockReset | effective time i64 · reason text |
 //! | 9 Incarnation | incarnation u32 · reason text |
 //! | 10–18 | of sinks and deliveries: see [`delivery`] |
+//! | 19–25 | of caps, alerts and reservations: see [`caps`] |
 //!
 //! Periods: count u32, then each: name text (`2026-11`) · start i64 · end i64.
 //!
@@ -70,6 +71,13 @@ enum Kind {
     Delivered = 16,
     DeadLettered = 17,
     ReplayRequested = 18,
+    CapsDefined = 19,
+    CustomerCapsChanged = 20,
+    AlertRaised = 21,
+    AlertRecovered = 22,
+    ReservationHeld = 23,
+    ReservationCommitted = 24,
+    ReservationReleased = 25,
 }
 
 /// What a Closed record closes.
@@ -289,6 +297,7 @@ fn read_record(payload: &[u8], at: usize) -> Result<(Record<'_>, usize), RecordE
         9 => read_incarnation(&mut cursor),
         10..=13 => delivery::read_sink(header[0], &mut cursor).map(Record::Sink),
         14..=18 => delivery::read_delivery(header[0], &mut cursor).map(Record::Delivery),
+        19..=25 => caps::read_caps(header[0], &mut cursor).map(Record::Caps),
         kind => return Err(RecordError::UnknownKind { kind, at }),
     };
     match record {

@@ -24,6 +24,7 @@ use crate::meter::{Definition, FrozenField, Meters, MetersError};
 use crate::model::{Duration, Incarnation, MeterId, RowKind, Seq, Timestamp};
 use crate::store::{Store, StoreError};
 
+mod caps;
 mod restored;
 
 /// Held while a process has the data directory open.
@@ -299,11 +300,8 @@ fn record_config(
         let record = record.expect("just encoded");
         state.apply(state.position().next(), &record, &mut |_, _| {}).expect("numbers follow each other");
     }
-    if !payload.is_empty() {
-        let count = state.position().next().0 - first.0;
-        journal.append(first, u32::try_from(count).expect("at most 65,537 records"), &payload)?;
-        journal.sync()?;
-    }
+    append(journal, first, &payload, state)?;
+    caps::record(state, journal, &options.caps, parts.clock.now())?;
     if let Some(reason) = &restored {
         restored::remove(&*parts.disk)?;
         let incarnation = state.incarnation().0;
@@ -316,6 +314,16 @@ fn record_config(
     let configured = |slug: &str| definitions.iter().any(|definition| definition.slug == slug);
     meters.retire(|definition| !configured(&definition.slug));
     Ok(meters)
+}
+
+/// Makes the records from `first` on durable, which the state has folded in.
+fn append(journal: &mut Journal, first: Seq, payload: &[u8], state: &State) -> Result<(), JournalError> {
+    if !payload.is_empty() {
+        let count = state.position().next().0 - first.0;
+        journal.append(first, u32::try_from(count).expect("a frame holds far fewer records"), payload)?;
+        journal.sync()?;
+    }
+    Ok(())
 }
 
 /// Greater than the last one, and than any that the same log had when it was restored before: so it goes by the clock.

@@ -16,6 +16,7 @@ use crate::meter::{Customer, Definition};
 use crate::model::{EventKey, IdEntry, Incarnation, MeterId, Seq, Timestamp};
 use crate::store::{Rows, Store, StoreError};
 
+pub mod caps;
 mod clock;
 mod closes;
 mod closing;
@@ -43,6 +44,7 @@ pub use pins::Pin;
 pub use rows::LoadError;
 pub use series::{Counter, PeriodCounter, Series};
 
+use caps::Caps;
 use clock::MarkChange;
 use closing::Closing;
 use epoch::{CounterRef, Epoch, Naming};
@@ -94,6 +96,7 @@ pub struct State {
     removed: VecDeque<(u64, u32)>,
     /// What goes out.
     outbox: Outbox,
+    caps: Caps,
     /// The newest time that was believed. For readers: no part of the fold.
     now: Timestamp,
 }
@@ -144,6 +147,7 @@ impl State {
             leaving: VecDeque::new(),
             removed: VecDeque::new(),
             outbox: Outbox::default(),
+            caps: Caps::default(),
             now: Timestamp::MIN,
         }
     }
@@ -262,11 +266,11 @@ impl State {
         match record {
             Record::Genesis(genesis) => {
                 self.genesis = Some(*genesis);
-                self.tick(genesis.created_at, Seq::ZERO, first);
+                self.tick(genesis.created_at, Seq::ZERO, first)?;
             }
             Record::MeterVersion(meter, definition) => self.define(first, *meter, definition)?,
             Record::Events(events) => return self.apply_events(events, accepted),
-            Record::Tick { effective, horizon } => self.tick(*effective, *horizon, first),
+            Record::Tick { effective, horizon } => self.tick(*effective, *horizon, first)?,
             Record::Tally { tenant, tally } => self.tenant(tenant).not_taken.add(tally),
             Record::Closed(closed) => self.close(first, closed)?,
             Record::CustomerChanged { tenant, customer, settings } => self.set_customer(tenant, customer, settings),
@@ -277,7 +281,7 @@ impl State {
             Record::Incarnation { incarnation, reason } => self.begin_incarnation(first, *incarnation, reason)?,
             Record::Sink(record) => self.apply_sink(first, record)?,
             Record::Delivery(record) => self.apply_delivery(first, record)?,
-            Record::Caps(_) => {}
+            Record::Caps(record) => self.apply_caps(first, record)?,
         }
         self.position = first;
         Ok(())
@@ -345,6 +349,7 @@ impl State {
         let name: Box<[u8]> = name.into();
         self.customers.insert(name.clone(), Arc::new(settings.clone()));
         self.customers_changed.push(name);
+        self.resolve_customer_again(tenant, customer);
     }
 
     fn define(&mut self, seq: Seq, meter: MeterId, definition: &Definition) -> Result<(), FoldError> {
@@ -372,11 +377,13 @@ impl State {
         Ok(())
     }
 
-    fn tick(&mut self, effective: Timestamp, horizon: Seq, seq: Seq) {
+    fn tick(&mut self, effective: Timestamp, horizon: Seq, seq: Seq) -> Result<(), FoldError> {
         let added = self.clock.advance(effective, seq);
         self.mark_changes.extend(added);
         let dropped = self.clock.raise_horizon(horizon);
         self.mark_changes.extend(dropped);
+        self.forget_thresholds();
+        self.expire_reservations(seq)
     }
 
     fn tenant(&mut self, tenant: &str) -> &mut TenantTotals {

@@ -229,6 +229,7 @@ fn name(table: Table, row: &[u8]) -> String {
         Table::Periods => key::without_second_text(row).and_then(|name| period(&name)),
         Table::Members | Table::PeriodMembers | Table::Adjustments => None,
         Table::Outbox | Table::Deliveries | Table::Attempts | Table::DeadLetters => None,
+        Table::Alerts | Table::Thresholds | Table::Reservations => None,
     };
     format!("{} {}", table.name(), text.unwrap_or_else(|| hex::encode(row)))
 }

@@ -11,27 +11,32 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::RwLock;
-use smallvec::SmallVec;
-
 use crate::engine::Options;
 use crate::engine::batch::{Batch, Batches, Feed as BatchFeed, Item, Slot};
 use crate::engine::clock_guard::ClockGuard;
 use crate::engine::dedupe::{Generation, Index, Recent};
 use crate::engine::outbox::Done;
-use crate::engine::record::{self, EventsWriter, Record, Tally};
-use crate::engine::state::{Feed, FoldError, Located, State, StateLimits};
+use crate::engine::record::{self, Record, Tally};
+use crate::engine::state::caps::accounts::Hold;
+use crate::engine::state::{Feed, FoldError, LoadError, State, StateLimits};
 use crate::meter::Late;
 use crate::model::{Code, Duration, IdEntry, Outcome, Seq, TenantId, Timestamp};
 use crate::store::{Commit, StoreError};
+use parking_lot::RwLock;
 
+mod caps;
+mod crossings;
 mod deliveries;
 mod operations;
+mod reservations;
 mod time;
 
+pub use caps::recoveries;
 pub use operations::{CustomerSettings, Operation};
 pub use time::{ClockStatus, Paused};
 
+use caps::{Feeds, Open};
+use crossings::Crossings;
 use time::BUSY_TICK;
 
 /// A group takes no further batch from this size on.
@@ -91,6 +96,8 @@ pub enum WriterError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Fold(#[from] FoldError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
 }
 
 /// Where the store is with the epochs.
@@ -123,11 +130,13 @@ pub struct Writer<R> {
     epoch_position: Seq,
     rechecks: metrics::Counter,
     adjustments: metrics::Counter,
+    crossings: Crossings,
 }
 
 impl<R> Writer<R> {
     pub fn new(options: Options, state: Arc<RwLock<State>>, batches: Batches, recent: Recent, now: Duration) -> Self {
         time::zero_metrics();
+        let crossings = Crossings::new(&options.caps);
         let (position, effective) = {
             let state = state.read();
             (state.position(), state.clock().row().effective)
@@ -153,6 +162,7 @@ impl<R> Writer<R> {
             epoch_position,
             rechecks: metrics::counter!(crate::metrics::INDEX_RECHECKS),
             adjustments: metrics::counter!(crate::metrics::ADJUSTMENTS),
+            crossings,
         }
     }
 
@@ -183,7 +193,11 @@ impl<R> Writer<R> {
             self.rechecks.increment(1);
             batch.look_up(&self.index)?;
         }
-        let answer = self.decide(&batch)?;
+        let tenant = batch.tenant.clone();
+        let answer = match batch.commits.take() {
+            Some(reservation) => self.commit(batch, &reservation)?,
+            None => self.decide(&batch, None)?,
+        };
         let mut tally = Tally::default();
         for outcome in &answer.outcomes {
             match outcome {
@@ -195,21 +209,21 @@ impl<R> Writer<R> {
             }
         }
         if !tally.is_empty() {
-            self.tallies.entry(batch.tenant).or_default().add(&tally);
+            self.tallies.entry(tenant).or_default().add(&tally);
         }
         self.answers.push((reply, answer));
         Ok(())
     }
 
-    fn decide(&mut self, batch: &Batch) -> Result<Answer, WriterError> {
+    /// Decides a batch. `hold`: what was set aside for its one event.
+    fn decide(&mut self, batch: &Batch, hold: Option<&Hold>) -> Result<Answer, WriterError> {
         let state = self.state.clone();
         let mut state = state.write();
         self.put_time(&mut state, BUSY_TICK);
+        self.expire(&mut state);
         let now = self.believed(&state);
-        let mut events =
-            EventsWriter::start(&mut self.payload, batch.tenant.as_str(), batch.received_at, &batch.periods);
-        let (mut last, mut late) = (state.position(), Vec::new());
-        let mut outcomes = Vec::with_capacity(batch.slots.len());
+        let mut open = Open::start(&mut self.payload, batch, state.position());
+        let (mut late, mut outcomes) = (Vec::new(), Vec::with_capacity(batch.slots.len()));
         let mut found = Found::look(&state, &self.recent, batch);
         for slot in &batch.slots {
             let item = match slot {
@@ -226,34 +240,59 @@ impl<R> Writer<R> {
                     continue;
                 }
             };
-            if last == state.position() {
-                state.begin_events(batch.received_at);
+            let counted = self.counted(&mut state, &feeds)?;
+            if let Some(too_much) = self.refused(&state, (batch, item), (&feeds, &counted), (now, hold)) {
+                if !too_much.alerts.is_empty() {
+                    self.put_alerts(&mut state, &mut open, too_much.alerts);
+                }
+                counted.iter().for_each(|(_, account)| state.release_account(*account));
+                self.crossings.refused(&state.definitions()[usize::from(too_much.meter.0)].slug);
+                outcomes.push(Outcome::Capped(too_much.detail));
+                continue;
             }
-            last = last.next();
-            for (feed, located) in &feeds {
-                state.apply_feed((item.timestamp, last), feed, *located)?;
-            }
-            self.recent.insert(item.key, IdEntry { seq: last, fingerprint: item.fingerprint });
-            let adjusted = feeds.iter().filter(|(feed, _)| feed.late).count();
-            if adjusted > 0 {
-                self.adjustments.increment(adjusted as u64);
+            if self.count(&mut state, &mut open, item, &feeds)? {
                 late.push(outcomes.len() as u32);
             }
-            let marks = feeds.iter().zip(&batch.feeds[item.feeds.clone()]);
-            let marks = marks.filter(|((feed, _), _)| feed.late).map(|(_, feed)| feed.late_at);
-            events.push(&mut self.payload, &batch.encoded[item.record.clone()], marks);
-            outcomes.push(Outcome::Accepted(last));
+            outcomes.push(Outcome::Accepted(open.last));
+            let alerts = if counted.is_empty() {
+                Vec::new()
+            } else {
+                Self::due_alerts(&state, (batch, item, open.last), (&feeds, &counted))
+            };
+            if !alerts.is_empty() {
+                self.put_alerts(&mut state, &mut open, alerts);
+            }
         }
-        events.finish(&mut self.payload);
-        let count = last.0 - state.position().0;
-        if count > 0 {
-            state.end_events(batch.tenant.as_str(), count, last);
+        open.finish(&mut self.payload, &mut state);
+        Ok(Answer { outcomes, seq: open.last, late, done: Done::Done })
+    }
+
+    /// Counts an event that is taken; true if it is an adjustment.
+    fn count(
+        &mut self,
+        state: &mut State,
+        open: &mut Open<'_>,
+        item: &Item,
+        feeds: &Feeds<'_>,
+    ) -> Result<bool, WriterError> {
+        let batch = open.batch;
+        if open.last == state.position() {
+            state.begin_events(batch.received_at);
         }
-        Ok(Answer { outcomes, seq: last, late, done: Done::Done })
+        open.last = open.last.next();
+        for (feed, located) in feeds {
+            state.apply_feed((item.timestamp, open.last), feed, *located)?;
+        }
+        self.recent.insert(item.key, IdEntry { seq: open.last, fingerprint: item.fingerprint });
+        let adjusted = feeds.iter().filter(|(feed, _)| feed.late).count();
+        self.adjustments.increment(adjusted as u64);
+        let marks = feeds.iter().zip(&batch.feeds[item.feeds.clone()]);
+        let marks = marks.filter(|((feed, _), _)| feed.late).map(|(_, feed)| feed.late_at);
+        open.events.push(&mut self.payload, &batch.encoded[item.record.clone()], marks);
+        Ok(adjusted > 0)
     }
 
     /// Whether an event is to be counted, and where.
-    #[expect(clippy::type_complexity, reason = "named, it would say no more")]
     fn judge<'b>(
         &self,
         state: &mut State,
@@ -261,7 +300,7 @@ impl<R> Writer<R> {
         item: &Item,
         found: &mut Found,
         now: Timestamp,
-    ) -> Result<Result<SmallVec<[(Feed<'b>, Located); 2]>, Outcome>, FoldError> {
+    ) -> Result<Result<Feeds<'b>, Outcome>, FoldError> {
         let horizon = state.clock().horizon();
         let remembered = |entry: &IdEntry| entry.seq >= horizon;
         let before = found.next_id();
@@ -275,7 +314,7 @@ impl<R> Writer<R> {
         if let Err(outcome) = self.check_time(item.timestamp, (batch.received_at, now), state.clock().forgotten()) {
             return Ok(Err(outcome));
         }
-        let mut feeds = SmallVec::<[(Feed<'b>, Located); 2]>::new();
+        let mut feeds = Feeds::new();
         for (number, place) in item.feeds.clone().enumerate() {
             let mut feed = borrow_feed(batch, &batch.feeds[place], number as u8);
             let mut located = state.locate_again(&feed, found.counters[place]);
@@ -441,7 +480,7 @@ impl<R> Writer<R> {
 struct Found {
     ids: std::vec::IntoIter<Option<IdEntry>>,
     /// By feed.
-    counters: Vec<Located>,
+    counters: Vec<crate::engine::state::Located>,
 }
 
 impl Found {

@@ -7,6 +7,7 @@
 //! | counters, members | the engine's | the engine's | puts, deletions |
 //! | windows, periods, period_members, adjustments | the engine's | the engine's | puts, deletions |
 //! | outbox, deliveries, attempts, dead_letters | the engine's | the engine's | puts, deletions, deletions of ranges |
+//! | alerts, thresholds, reservations | the engine's | the engine's | puts, deletions |
 //!
 //! 1. `commit` applies rows, ids and position as one: after a crash rows are the fold of the log up to exactly
 //!    `position`.

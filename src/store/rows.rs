@@ -27,11 +27,17 @@ pub enum Table {
     Attempts,
     /// What a dead letter carries: one row per row of it.
     DeadLetters,
+    /// One row per alert, one more once it has recovered, and an index of them by customer.
+    Alerts,
+    /// One row per threshold that was crossed in a period: which of its generations it is in.
+    Thresholds,
+    /// One row per reservation that is remembered.
+    Reservations,
 }
 
 impl Table {
     /// Every table, each at the place of its discriminant.
-    pub const ALL: [Table; 11] = [
+    pub const ALL: [Table; 14] = [
         Table::Meta,
         Table::Counters,
         Table::Members,
@@ -43,6 +49,9 @@ impl Table {
         Table::Deliveries,
         Table::Attempts,
         Table::DeadLetters,
+        Table::Alerts,
+        Table::Thresholds,
+        Table::Reservations,
     ];
 
     /// The column family's name.
@@ -59,6 +68,9 @@ impl Table {
             Table::Deliveries => "deliveries",
             Table::Attempts => "attempts",
             Table::DeadLetters => "dead_letters",
+            Table::Alerts => "alerts",
+            Table::Thresholds => "thresholds",
+            Table::Reservations => "reservations",
         }
     }
 }

@@ -46,6 +46,7 @@ pub struct FeedRecord<'a> {
 }
 
 /// An Events record under construction: events that were encoded elsewhere are appended as they are accepted.
+#[derive(Clone, Copy)]
 pub struct EventsWriter {
     record: usize,
     pub(super) count_at: usize,

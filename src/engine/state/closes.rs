@@ -120,6 +120,7 @@ impl State {
     }
 
     fn close_period(&mut self, seq: Seq, number: u32, bounds: Window) -> Result<(), FoldError> {
+        let hard = self.hard_cap_of(self.table.get(number));
         let naming = Naming::new(&self.definitions, &self.periods, self.genesis.as_ref());
         let is_it = |period| self.periods.get(period).period.bounds == bounds;
         let series = self.table.get_mut(number);
@@ -127,7 +128,7 @@ impl State {
         let place = place.ok_or(FoldError::DoesNotFit(seq))?;
         self.epoch.touch_period(naming, number, series, place);
         let counter = &mut series.periods[place];
-        (counter.is_final, counter.revision) = (true, 1);
+        (counter.is_final, counter.revision, counter.hard) = (true, 1, hard);
         self.epoch.let_go_period(number, counter);
         let period = counter.period;
         self.periods.change(period, -1, seq);
@@ -147,6 +148,7 @@ impl State {
         }
         let known = self.adjustments.iter().take_while(|(seq, ..)| *seq <= position).count();
         self.adjustments.drain(..known);
+        self.caps.committed(position);
     }
 
     /// True if counters wait to leave.
@@ -194,7 +196,7 @@ impl State {
             }
         };
         if series.is_empty() {
-            self.table.remove(number);
+            self.remove_series(number);
             self.removed.push_back((self.pins.next_generation(), number));
         }
         self.members = self.members.saturating_add_signed(-members);

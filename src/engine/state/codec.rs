@@ -5,7 +5,7 @@
 //! | counters | series name · start | end i64 · event count u64 · period u32 · aggregate |
 //! | members | counter key · member u128 BE | empty |
 //! | windows | series name · start | end i64 · event count u64 · period u32 · final |
-//! | periods | tenant · period name · rest of the series name · start · end | flags u8 (1 final, 2 has a base, 4 has an original) · end i64 · period u32 · if it has a base: event count u64 · late count u64 · final · if it has one: original aggregate |
+//! | periods | tenant · period name · rest of the series name · start · end | flags u8 (1 final, 2 has a base, 4 has an original, 8 has a hard cap) · end i64 · period u32 · if it has one: hard cap i128 · if it has a base: event count u64 · late count u64 · final · if it has one: original aggregate |
 //! | period_members | period key · 0 (in the total) or 1 (in the original) · member u128 BE | empty |
 //! | adjustments | tenant · seq u64 BE · feed u8 | series name (u16 length) · window start, end i64 · period u32 · delta i128 · flag u8 (0 no value), value i128 · event count u64 · revision u32 · incarnation u32 · timestamp i64 · received_at i64 |
 //! | final | | revision u32 · incarnation u32 · changed at i64 · hash 32 bytes · aggregate (u32 length) |
@@ -31,6 +31,7 @@ pub const IN_ORIGINAL: u8 = 1;
 const FINAL: u8 = 1;
 const HAS_BASE: u8 = 2;
 const HAS_ORIGINAL: u8 = 4;
+const HAS_HARD: u8 = 8;
 
 /// A late event's effect, as its row holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,10 +120,14 @@ pub fn encode_period(out: &mut Vec<u8>, name: &[u8], bounds: Window, counter: &P
     let flag = |flag: u8, set: bool| if set { flag } else { 0 };
     let original = counter.base.as_ref().and_then(|base| base.original.as_ref());
     out.push(
-        flag(FINAL, counter.is_final) | flag(HAS_BASE, counter.base.is_some()) | flag(HAS_ORIGINAL, original.is_some()),
+        flag(FINAL, counter.is_final)
+            | flag(HAS_BASE, counter.base.is_some())
+            | flag(HAS_ORIGINAL, original.is_some())
+            | flag(HAS_HARD, counter.hard.is_some()),
     );
     put_time(out, bounds.end);
     out.extend_from_slice(&counter.period.0.to_le_bytes());
+    counter.hard.iter().for_each(|hard| out.extend_from_slice(&hard.scaled().to_le_bytes()));
     let Some(base) = &counter.base else { return };
     out.extend_from_slice(&base.event_count.to_le_bytes());
     out.extend_from_slice(&base.late_count.to_le_bytes());
@@ -265,6 +270,9 @@ pub fn decode_period(start: Timestamp, value: &[u8], definition: &Definition) ->
     let bounds = Window { start, end: cursor.time()? };
     let mut counter = PeriodCounter::new(PeriodId(cursor.u32()?));
     counter.is_final = flags & FINAL != 0;
+    if flags & HAS_HARD != 0 {
+        counter.hard = Some(Quantity::from_scaled(cursor.i128()?));
+    }
     if flags & HAS_BASE == 0 {
         return cursor.0.is_empty().then_some(PeriodRow { counter, bounds, written: None, members: [0; 2] });
     }

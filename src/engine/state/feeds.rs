@@ -45,6 +45,12 @@ pub struct Located {
     pub(super) counter: Result<usize, usize>,
 }
 
+impl Located {
+    pub fn series_number(&self) -> Option<u32> {
+        self.series
+    }
+}
+
 impl State {
     /// Where a feed goes.
     pub fn locate(&self, feed: &Feed<'_>) -> Located {
@@ -178,8 +184,12 @@ impl State {
         if feed.late {
             return self.adjust((at, seq), feed);
         }
-        let definition = self.definitions.get(usize::from(feed.meter.0)).ok_or(FoldError::UnknownMeter(seq))?;
-        let number = located.series.unwrap_or_else(|| self.table.insert(feed.hash, feed.key, feed.meter));
+        let meter = usize::from(feed.meter.0);
+        if meter >= self.definitions.len() {
+            return Err(FoldError::UnknownMeter(seq));
+        }
+        let number = located.series.unwrap_or_else(|| self.insert_series(feed.hash, feed.key, feed.meter));
+        let definition = &self.definitions[meter];
         let place = match located.counter {
             Ok(place) => place,
             Err(place) => {
@@ -196,7 +206,9 @@ impl State {
         let series = self.table.get_mut(number);
         self.epoch.touch(naming, number, series, place);
         let members = add((at, seq), feed, series, place, &mut self.epoch)?;
+        let account = series.account;
         self.members = self.members.saturating_add_signed(members);
+        self.count_in(account, feed);
         Ok(())
     }
 

@@ -77,7 +77,7 @@ impl State {
             return;
         }
         let found = self.table.find(feed.hash, feed.key);
-        let number = found.unwrap_or_else(|| self.table.insert(feed.hash, feed.key, feed.meter));
+        let number = found.unwrap_or_else(|| self.insert_series(feed.hash, feed.key, feed.meter));
         let series = self.table.get_mut(number);
         let mut members = 0;
         if let (Some(mut counter), Err(place)) = (window, series.find(feed.window.start)) {
@@ -124,6 +124,7 @@ impl State {
         };
         self.members = self.members.saturating_add_signed(members);
         self.adjust_period((at, seq), feed, number, row.period)?;
+        self.count_in(self.table.get(number).account, feed);
         self.put_adjustment(seq, feed, row);
         Ok(())
     }
@@ -150,7 +151,7 @@ impl State {
     /// The series of a final window; an empty one if nobody used it before it was final.
     fn final_window(&mut self, feed: &Feed<'_>, seq: Seq) -> Result<u32, FoldError> {
         let found = self.table.find(feed.hash, feed.key);
-        let number = found.unwrap_or_else(|| self.table.insert(feed.hash, feed.key, feed.meter));
+        let number = found.unwrap_or_else(|| self.insert_series(feed.hash, feed.key, feed.meter));
         let Err(place) = self.table.get(number).find(feed.window.start) else { return Ok(number) };
         let meter = usize::from(feed.meter.0);
         let definition = self.definitions.get(meter).ok_or(FoldError::UnknownMeter(seq))?;
@@ -209,10 +210,12 @@ impl State {
     /// A period counter that late usage has made in a period that is over for others already is final from the start.
     fn close_late_period(&mut self, seq: Seq, feed: &Feed<'_>, number: u32, period: PeriodId) {
         let bounds = self.periods.get(period).period.bounds;
+        let hard = self.hard_cap_of(self.table.get(number));
         let series = self.table.get_mut(number);
         let Some(place) = series.find_period(period) else { return };
         if bounds.end <= self.closed_to[usize::from(feed.meter.0)] {
             series.periods[place].is_final = true;
+            series.periods[place].hard = hard;
             self.periods.change(period, -1, seq);
         }
     }

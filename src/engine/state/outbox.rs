@@ -18,10 +18,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use crate::engine::caps::Alert;
 use crate::engine::outbox::{
     DELIVERED_KEPT, Delivery, DeliveryId, DeliveryState, PauseCause, Plan, RequestKey, SinkPause,
 };
 use crate::engine::record::{AttemptRecord, DeliveryRecord, SinkRecord};
+use crate::engine::state::caps::codec::encode_outbox_alert;
 use crate::engine::state::epoch::Epoch;
 use crate::engine::state::{FoldError, State};
 use crate::model::{OutboxPosition, RowKind, RowKinds, Seq, Timestamp};
@@ -126,6 +128,14 @@ impl Outbox {
         if self.wants(kind) {
             epoch.add_row(Table::Outbox, &outbox_key(kind, position), &codec::encode_outbox(content));
             self.newest[kind as usize] = position;
+        }
+    }
+
+    /// An alert, for every sink that wants alerts.
+    pub fn put_alert(&mut self, epoch: &mut Epoch, position: OutboxPosition, alert: &Alert) {
+        if self.wants(RowKind::Alerts) {
+            epoch.add_row(Table::Outbox, &outbox_key(RowKind::Alerts, position), &encode_outbox_alert(alert));
+            self.newest[RowKind::Alerts as usize] = position;
         }
     }
 

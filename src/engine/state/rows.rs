@@ -11,6 +11,7 @@
 //! | meta `tenant/` + name | accepted, duplicate, conflict, rejected, capped: u64 each |
 //! | meta `customer/` + tenant, customer (each: length u16 BE, text) | settings as JSON |
 //! | meta `period/` + number u32 BE | tenant, name (each: length u16, text); start i64; end i64; counters not final u64; last change u64 |
+//! | meta `caps/`, `customer_caps/`; alerts, thresholds, reservations | see `caps::codec` |
 //! | meta `sink/`, `request/`; outbox, deliveries, attempts, dead_letters | see `outbox::codec` |
 //! | all other tables | see `codec` |
 //!
@@ -24,6 +25,7 @@ use crate::engine::hash::TableHasher;
 use crate::engine::key;
 use crate::engine::record::bytes::{Cursor, put_text, put_window};
 use crate::engine::record::{self, ClosedKind, Record, Tally};
+use crate::engine::state::caps::Caps;
 use crate::engine::state::clock::{ClockRow, LogClock, Mark, MarkChange};
 use crate::engine::state::codec::{decode_counter, decode_period, period_prefix};
 use crate::engine::state::{Outbox, PeriodId, PeriodInfo, State, TenantTotals, load_members};
@@ -93,6 +95,7 @@ impl State {
             rows.put(Table::Meta, &[CUSTOMER, &name].concat(), &json);
         }
         self.outbox.put_changes(rows);
+        self.caps.put_changes(rows);
         for id in self.periods.take_changed() {
             rows.put(Table::Meta, &[PERIOD, &id.0.to_be_bytes()].concat(), &encode_info(self.periods.get(id)));
         }
@@ -120,6 +123,7 @@ impl State {
                 Some(())
             })?;
         }
+        state.load_caps(&**store)?;
         let snapshot = store.snapshot();
         for (table, key, set) in unique {
             state.load_set(&*snapshot, table, key, set)?;
@@ -168,6 +172,7 @@ impl State {
         })?;
         self.clock = LogClock::restore(row, marks);
         self.outbox = Outbox::load(store)?;
+        self.caps = Caps::load(store, &self.definitions)?;
         self.closed_to = vec![Timestamp::MIN; self.definitions.len()];
         load_table(store, Table::Meta, CLOSED, |key, value| {
             let number = u16::from_be_bytes(key[CLOSED.len()..].try_into().ok()?);
@@ -240,7 +245,7 @@ impl State {
         }
         let (parts, len) = key::read_series(name)?;
         let meter = self.definitions.iter().position(|definition| definition.slug == parts.meter)?;
-        (len == name.len()).then(|| self.table.insert(hash, name, MeterId(meter as u16)))
+        (len == name.len()).then(|| self.insert_series(hash, name, MeterId(meter as u16)))
     }
 
     fn load_set(

@@ -50,6 +50,8 @@ pub struct PeriodCounter {
     pub is_final: bool,
     /// The epoch in which it was last let go.
     pub(super) leaves_with: u32,
+    /// The customer's hard cap for such periods when this one became final.
+    pub hard: Option<Quantity>,
     /// None until the first of its windows is final.
     pub base: Option<Box<Base>>,
 }
@@ -92,7 +94,7 @@ impl Counter {
 impl PeriodCounter {
     /// A period counter without a final window.
     pub fn new(period: PeriodId) -> Self {
-        Self { period, revision: 0, dirty_epoch: 0, is_final: false, leaves_with: 0, base: None }
+        Self { period, revision: 0, dirty_epoch: 0, is_final: false, leaves_with: 0, hard: None, base: None }
     }
 
     /// Members of its exact sets.
@@ -126,6 +128,8 @@ pub struct Series {
     newer: u32,
     customer_prefix: u16,
     pub meter: MeterId,
+    /// What caps count it in; `u32::MAX`: nothing does.
+    pub account: u32,
     /// Sorted by start.
     pub counters: SmallVec<[Counter; 1]>,
     pub periods: SmallVec<[PeriodCounter; 1]>,
@@ -206,6 +210,7 @@ impl SeriesTable {
             newer: CHAIN_END,
             customer_prefix: u16::try_from(customer_prefix).expect("names are bounded at the door"),
             meter,
+            account: u32::MAX,
             counters: SmallVec::new(),
             periods: SmallVec::new(),
         };
@@ -274,7 +279,12 @@ impl SeriesTable {
     pub fn newest_of(&self, tenant: &str, customer: &str) -> Option<u32> {
         let mut name = Vec::with_capacity(64);
         key::put_customer(&mut name, tenant, customer);
-        let hash = self.hasher.hash(&name);
+        self.newest_of_name(&name)
+    }
+
+    /// The same, by the beginning of the series' names.
+    pub fn newest_of_name(&self, name: &[u8]) -> Option<u32> {
+        let hash = self.hasher.hash(name);
         self.by_customer[shard(hash)].find(hash, |&head| self.get(head).customer_key() == name).copied()
     }
 

@@ -88,6 +88,9 @@ pub struct PeriodTotal {
     /// A final row: when it became final or was adjusted last. Any other: effective time when it was read.
     pub as_of: Timestamp,
     pub approximate: bool,
+    /// What is above the customer's hard cap for billing periods; none without such a cap, and of meters with dimensions. Of a
+    /// final row: above the cap that held when it became final.
+    pub overage: Option<Quantity>,
 }
 
 impl View {
@@ -124,7 +127,7 @@ impl View {
             drop(state);
             for looked in looked {
                 let total = match looked {
-                    Looked::InMemory(total) => Some(reader.hashed(total)),
+                    Looked::InMemory(total) => Some(reader.hashed(*total)),
                     Looked::Elsewhere(row) => reader.read(&row, (as_of, now))?,
                 };
                 page.extend(total.filter(|total| self.is_wanted(query, total, at)));
@@ -275,7 +278,7 @@ impl Stream<'_> {
 /// What became of a row under the lock.
 enum Looked {
     /// Its counter is in memory. Its hash is still to be made.
-    InMemory(PeriodTotal),
+    InMemory(Box<PeriodTotal>),
     Elsewhere(Row),
 }
 
@@ -290,8 +293,9 @@ fn look(state: &State, row: Row, times: (Timestamp, Timestamp)) -> Result<Looked
     let open = series.counters.iter().filter(|window| !window.is_final && window.period == counter.period);
     let open: Vec<(&Aggregate, u64)> = open.map(|window| (&window.aggregate, window.event_count)).collect();
     let definition = &state.definitions()[usize::from(series.meter.0)];
-    let source = Source { key: &key, meter: series.meter, definition, period, incarnation: state.incarnation() };
-    total(&source, counter, &open, times).map(Looked::InMemory)
+    let (meter, incarnation, hard) = (series.meter, state.incarnation(), state.hard_cap_of(series));
+    let source = Source { key: &key, meter, definition, period, incarnation, hard };
+    total(&source, counter, &open, times).map(|total| Looked::InMemory(Box::new(total)))
 }
 
 /// Reads what is not in memory, and makes hashes: without the lock.
@@ -326,7 +330,7 @@ impl Reader<'_> {
             load_members(source, Table::PeriodMembers, &[&row.key[..], &[set]].concat(), aggregate)?;
         }
         let period = BillingPeriod { label: row.label, bounds };
-        let source = Source { key: &key, meter: *meter, definition, period, incarnation: self.incarnation };
+        let source = Source { key: &key, meter: *meter, definition, period, incarnation: self.incarnation, hard: None };
         let mut total = total(&source, &known.counter, &[], times)?;
         match known.written.filter(|_| known.counter.is_final) {
             Some((incarnation, hash)) => {
@@ -355,6 +359,8 @@ struct Source<'a> {
     definition: &'a Definition,
     period: BillingPeriod,
     incarnation: Incarnation,
+    /// The customer's present hard cap.
+    hard: Option<Quantity>,
 }
 
 /// A period counter and the open windows that belong to it, as one row, but for its hash.
@@ -398,5 +404,12 @@ fn total(
         hash: [0; 32],
         as_of: base.filter(|_| counter.is_final).map_or(as_of, |base| base.changed_at),
         approximate: aggregate.is_approximate(),
+        overage: overage(source, counter, value),
     })
+}
+
+fn overage(source: &Source<'_>, counter: &PeriodCounter, value: Option<Quantity>) -> Option<Quantity> {
+    let hard = if counter.is_final { counter.hard } else { source.hard };
+    let hard = hard.filter(|_| source.definition.dimensions.is_empty())?;
+    Some(value.unwrap_or_default().saturating_sub(hard).max(Quantity::ZERO))
 }

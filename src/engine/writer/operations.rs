@@ -1,14 +1,16 @@
 //! What operators and back offices change: each becomes a record, and is answered once that is durable.
 
-use super::{Answer, Writer, apply_own};
+use std::sync::Arc;
+
+use super::{Answer, Writer, WriterError, apply_own};
 use crate::engine::caps::{CapsChange, Reserve};
 use crate::engine::key;
 use crate::engine::outbox::{DeliveryOperation, Done};
 use crate::engine::record::{self, Record};
 use crate::engine::state::State;
-use crate::meter::{Customer, Zone};
+use crate::meter::{Cap, Customer, Zone};
 use crate::metrics::CLOCK_PAUSED;
-use crate::model::{Duration, TenantId, Timestamp};
+use crate::model::{Duration, MeterId, TenantId, Timestamp};
 use crate::store::{StoreError, Table};
 
 /// A change that is no event.
@@ -51,13 +53,13 @@ impl<R> Writer<R> {
         operation: Operation,
         (wall, monotonic): (Timestamp, Duration),
         reply: R,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), WriterError> {
         let state = self.state.clone();
         let mut state = state.write();
         let mut done = Done::Done;
         match operation {
             Operation::PutCustomer { tenant, customer, settings } => {
-                self.put_customer(&mut state, tenant.as_str(), &customer, settings)?;
+                self.put_customer(&mut state, (tenant.as_str(), &customer), settings, wall)?;
             }
             Operation::ResetClock { reason } => {
                 self.clock.reset(wall, monotonic);
@@ -68,7 +70,9 @@ impl<R> Writer<R> {
                 metrics::gauge!(CLOCK_PAUSED).set(0.0);
                 tracing::warn!(%wall, reason, "the clock was reset by an operator");
             }
-            Operation::PutCaps(_) | Operation::Reserve(_) | Operation::Release { .. } => {}
+            Operation::PutCaps(change) => self.change_caps(&mut state, change, wall),
+            Operation::Reserve(reserve) => done = self.reserve(&mut state, reserve)?,
+            Operation::Release { tenant, id } => done = self.release(&mut state, &tenant, &id),
             Operation::Deliver(operation) => done = self.deliver(&mut state, operation)?,
         }
         let answer = Answer { outcomes: Vec::new(), seq: state.position(), late: Vec::new(), done };
@@ -79,9 +83,9 @@ impl<R> Writer<R> {
     fn put_customer(
         &mut self,
         state: &mut State,
-        tenant: &str,
-        name: &str,
+        (tenant, name): (&str, &str),
         settings: CustomerSettings,
+        at: Timestamp,
     ) -> Result<(), StoreError> {
         let CustomerSettings { anchor, time_zone, plan } = settings;
         let before = state.customer(tenant, name).map(|customer| (**customer).clone()).unwrap_or_default();
@@ -96,8 +100,12 @@ impl<R> Writer<R> {
         let schedule = before.schedule.changed(anchor, time_zone, now, latest, used);
         let settings = Customer { plan, schedule };
         record::put_customer_changed(&mut self.payload, tenant, name, &settings);
+        let capped = if before.plan == settings.plan { Vec::new() } else { capped_accounts(state, tenant, name) };
         let changed = Record::CustomerChanged { tenant, customer: name, settings: Box::new(settings.clone()) };
         apply_own(state, &changed);
+        for (account, meter, before) in capped {
+            self.reassess(state, (&account, meter), &before, at);
+        }
         let mut prefix = Vec::with_capacity(64);
         key::put_customer(&mut prefix, tenant, name);
         if settings.schedule != before.schedule {
@@ -105,6 +113,17 @@ impl<R> Writer<R> {
         }
         Ok(())
     }
+}
+
+/// A customer's accounts that the config's caps may be on, with the caps they have now.
+fn capped_accounts(state: &State, tenant: &str, customer: &str) -> Vec<(Vec<u8>, MeterId, Arc<[Cap]>)> {
+    let meters = state.caps().defined().map(|meter| {
+        let slug = &state.definitions()[usize::from(meter.0)].slug;
+        let account = key::account_name(tenant, customer, slug);
+        let caps = state.caps_of(&account, meter);
+        (account, meter, caps)
+    });
+    meters.collect()
 }
 
 impl State {

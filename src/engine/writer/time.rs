@@ -83,6 +83,8 @@ impl<R> Writer<R> {
         let state = self.state.clone();
         let mut state = state.write();
         self.put_tallies(&mut state);
+        self.expire(&mut state);
+        self.crossings.gauge(&state, self.believed(&state));
         if self.paused {
             // So that effective time stands still over a restart, too.
             self.put_time(&mut state, ANY_LAG);
@@ -150,7 +152,9 @@ impl<R> Writer<R> {
     }
 
     fn put_tick(&mut self, state: &mut State, effective: Timestamp, horizon: Seq) {
+        let held = state.caps().reservations().held_len();
         record::put_tick(&mut self.payload, effective, horizon);
         apply_own(state, &Record::Tick { effective, horizon });
+        self.crossings.expired(held - state.caps().reservations().held_len());
     }
 }

@@ -356,6 +356,16 @@ fn a_store_that_lacks_the_later_tables_is_read_as_it_is_and_gets_them_when_writt
 
 #[test]
 fn a_store_from_before_there_was_delivery_keeps_its_rows_and_gets_an_outbox() {
+    keeps_its_rows_and_gets(&[Table::Outbox, Table::Deliveries, Table::Attempts, Table::DeadLetters]);
+}
+
+#[test]
+fn a_store_from_before_there_were_caps_keeps_its_rows_and_gets_alerts_thresholds_and_reservations() {
+    keeps_its_rows_and_gets(&[Table::Alerts, Table::Thresholds, Table::Reservations]);
+}
+
+/// Opens a store that was written without these tables.
+fn keeps_its_rows_and_gets(new: &[Table]) {
     let bench = RocksBench::new();
     let mut before = commit(1, 3);
     before.rows.put(Table::Adjustments, b"late", b"row");
@@ -365,7 +375,6 @@ fn a_store_from_before_there_was_delivery_keeps_its_rows_and_gets_an_outbox() {
     drop(bench.store);
     let names = || DB::list_cf(&rocksdb::Options::default(), directory.path()).unwrap();
     let mut db = DB::open_cf(&rocksdb::Options::default(), directory.path(), names()).unwrap();
-    let new = [Table::Outbox, Table::Deliveries, Table::Attempts, Table::DeadLetters];
     new.iter().for_each(|table| db.drop_cf(table.name()).unwrap());
     drop(db);
     let bench = RocksBench::open(directory);

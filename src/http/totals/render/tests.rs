@@ -51,6 +51,7 @@ pub fn total() -> PeriodTotal {
         hash: [0xab; 32],
         as_of: at("2026-12-02T00:00:00Z"),
         approximate: false,
+        overage: None,
     }
 }
 

@@ -1,0 +1,171 @@
+//! Reservations: made if they fit, committed by a usage event, released, expired.
+//!
+//! 1. What is held counts against every limit like usage, from the record on that made it.
+//! 2. A commit counts its event and ends the hold in one group; up to what was held it is never refused by a cap.
+//! 3. Whoever asks again is told what became of it.
+
+use super::{Answer, Writer, WriterError};
+use crate::engine::batch::{Batch, Slot};
+use crate::engine::caps::{Reservation, ReservationRefused, ReservationState, Reserve, Verdict};
+use crate::engine::key;
+use crate::engine::outbox::Done;
+use crate::engine::record::CapsRecord;
+use crate::engine::state::State;
+use crate::engine::state::caps::accounts::Hold;
+use crate::engine::state::caps::{reservation_name, verdict};
+use crate::model::{Duration, Outcome, Quantity, Seq, TenantId};
+
+/// The least by which a Tick moves effective time.
+const ANY_LAG: Duration = Duration::from_micros(1);
+
+impl<R> Writer<R> {
+    /// Ends what has expired by now.
+    pub(super) fn expire(&mut self, state: &mut State) {
+        let due = state.caps().reservations().next_expiry();
+        if due.is_some_and(|due| due <= self.believed(state)) && !self.paused {
+            self.put_time(state, ANY_LAG);
+        }
+    }
+
+    pub(super) fn reserve(&mut self, state: &mut State, reserve: Reserve) -> Result<Done, WriterError> {
+        self.put_time(state, super::BUSY_TICK);
+        self.expire(state);
+        let name = reservation_name(reserve.tenant.as_str(), &reserve.id);
+        if let Some(known) = state.caps().reservations().get(&name) {
+            let says_the_same = known.customer == reserve.customer
+                && (known.meter, known.quantity) == (reserve.meter, reserve.quantity)
+                && known.expires_at == known.made_at.saturating_add(reserve.expires_in);
+            return Ok(match says_the_same {
+                true => Done::Reserved(Box::new(known.clone())),
+                false => Done::ReservationRefused(ReservationRefused::Differs),
+            });
+        }
+        let max = self.options.reservations_max;
+        if state.caps().reservations().held_len() >= max {
+            return Ok(Done::ReservationRefused(ReservationRefused::TooMany(max)));
+        }
+        let reservation = self.hold(state, reserve);
+        if let Some(verdict) = self.is_too_much(state, &reservation)? {
+            return Ok(Done::ReservationRefused(ReservationRefused::Capped(Box::new(verdict))));
+        }
+        self.put_caps(state, &CapsRecord::Held(Box::new(reservation.clone())));
+        Ok(Done::Reserved(Box::new(reservation)))
+    }
+
+    /// A reservation as it would be made now.
+    fn hold(&self, state: &State, reserve: Reserve) -> Reservation {
+        let Reserve { tenant, id, customer, meter, quantity, expires_in } = reserve;
+        let made_at = self.believed(state);
+        let (period, window) = self.batches.place(tenant.as_str(), &customer, meter, made_at);
+        let (expires_at, state) = (made_at.saturating_add(expires_in), ReservationState::Held);
+        Reservation { tenant, id, customer, meter, quantity, period, window, made_at, expires_at, state }
+    }
+
+    /// The verdict of the cap that it does not fit into.
+    fn is_too_much(&self, state: &mut State, wanted: &Reservation) -> Result<Option<Verdict>, WriterError> {
+        let slug = &state.definitions()[usize::from(wanted.meter.0)].slug;
+        let name = key::account_name(wanted.tenant.as_str(), &wanted.customer, slug);
+        if state.caps_of(&name, wanted.meter).is_empty() {
+            return Ok(None);
+        }
+        let account = state.account_named(&name, wanted.meter);
+        state.keep_up(account, (&wanted.period, wanted.window))?;
+        let verdict = verdict(state.caps().account(account), wanted.quantity, |kind| match kind {
+            crate::meter::CapPeriod::Billing => wanted.period.bounds,
+            crate::meter::CapPeriod::Window => wanted.window,
+        });
+        state.release_account(account);
+        Ok((!verdict.allowed).then_some(verdict))
+    }
+
+    pub(super) fn release(&mut self, state: &mut State, tenant: &TenantId, id: &str) -> Done {
+        self.put_time(state, super::BUSY_TICK);
+        self.expire(state);
+        let name = reservation_name(tenant.as_str(), id);
+        let Some(known) = state.caps().reservations().get(&name) else {
+            return Done::ReservationRefused(ReservationRefused::Unknown);
+        };
+        match known.state {
+            ReservationState::Held => {
+                let at = self.believed(state);
+                self.put_caps(state, &CapsRecord::Released { tenant: tenant.as_str(), id, at });
+                self.crossings.ended("released");
+                as_it_is(state, &name)
+            }
+            ReservationState::Committed { seq, .. } => Done::ReservationRefused(ReservationRefused::Committed(seq)),
+            ReservationState::Released { .. } | ReservationState::Expired { .. } => as_it_is(state, &name),
+        }
+    }
+
+    /// Decides an event that commits a reservation.
+    pub(super) fn commit(&mut self, batch: Batch, id: &str) -> Result<Answer, WriterError> {
+        let name = reservation_name(batch.tenant.as_str(), id);
+        let known = {
+            let state = self.state.clone();
+            let mut state = state.write();
+            self.put_time(&mut state, super::BUSY_TICK);
+            self.expire(&mut state);
+            state.caps().reservations().get(&name).cloned()
+        };
+        let Some(reservation) = known else { return Ok(self.refusal(ReservationRefused::Unknown)) };
+        let hold = match reservation.state {
+            ReservationState::Held => {
+                Hold { quantity: reservation.quantity, billing: reservation.period.bounds, window: reservation.window }
+            }
+            ReservationState::Released { at } => return Ok(self.refusal(ReservationRefused::Released(at))),
+            ReservationState::Expired { .. } => {
+                return Ok(self.refusal(ReservationRefused::Expired(reservation.expires_at)));
+            }
+            ReservationState::Committed { seq, .. } => return self.commit_again(&batch, &name, seq),
+        };
+        let batch = self.batches.cut_into(batch, reservation.period);
+        let quantity = quantity_of(&batch);
+        let answer = self.decide(&batch, Some(&hold))?;
+        let [Outcome::Accepted(seq) | Outcome::Duplicate(seq)] = answer.outcomes[..] else { return Ok(answer) };
+        let state = self.state.clone();
+        let mut state = state.write();
+        let (tenant, at) = (reservation.tenant.as_str(), self.believed(&state));
+        self.put_caps(&mut state, &CapsRecord::Committed { tenant, id, seq, quantity, at });
+        self.crossings.ended("committed");
+        Ok(Answer { seq: state.position(), done: as_it_is(&state, &name), ..answer })
+    }
+
+    /// The same event again is a duplicate; another one is refused.
+    fn commit_again(&mut self, batch: &Batch, name: &[u8], seq: Seq) -> Result<Answer, WriterError> {
+        let entry = batch.items().next().and_then(|item| {
+            let recent = self.recent.get(item.key, batch.index_position).or_else(|| self.recent.get_open(item.key));
+            recent.or(item.indexed).map(|entry| (entry, item.fingerprint))
+        });
+        match entry {
+            Some((entry, fingerprint)) if entry.seq == seq && entry.fingerprint == fingerprint => {
+                let state = self.state.read();
+                let (done, position) = (as_it_is(&state, name), state.position());
+                Ok(Answer { outcomes: vec![Outcome::Duplicate(seq)], seq: position, late: Vec::new(), done })
+            }
+            _ => Ok(self.refusal(ReservationRefused::Committed(seq))),
+        }
+    }
+
+    fn refusal(&self, refused: ReservationRefused) -> Answer {
+        let (outcomes, late, done) = (Vec::new(), Vec::new(), Done::ReservationRefused(refused));
+        Answer { outcomes, seq: self.position(), late, done }
+    }
+}
+
+fn as_it_is(state: &State, name: &[u8]) -> Done {
+    let known = state.caps().reservations().get(name);
+    known.map_or(Done::ReservationRefused(ReservationRefused::Unknown), |known| Done::Reserved(Box::new(known.clone())))
+}
+
+/// What the one event of a batch counts.
+fn quantity_of(batch: &Batch) -> Quantity {
+    let item = batch.slots.iter().find_map(|slot| match slot {
+        Slot::Event(item) => Some(item),
+        Slot::Rejected(..) => None,
+    });
+    let value = item.and_then(|item| batch.feeds.get(item.feeds.start)).map(|feed| feed.value);
+    match value {
+        Some(crate::meter::Value::Quantity(quantity)) => quantity,
+        _ => Quantity::ZERO,
+    }
+}
