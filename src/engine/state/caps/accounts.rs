@@ -131,13 +131,10 @@ impl Account {
         holds.fold(0, |sum, hold| sum.saturating_add(hold.quantity.scaled()))
     }
 
-    /// A total that was added up. In place of the one that ended first, if there are many.
+    /// A total that was added up. In place of the one that has been there the longest, if there are many.
     pub fn put_total(&mut self, kind: CapPeriod, bounds: Window, used: i128) {
         if self.totals.len() == TOTALS_MAX {
-            let oldest = (0..TOTALS_MAX).min_by_key(|place| self.totals[*place].bounds.end);
-            if let Some(place) = oldest {
-                self.totals.remove(place);
-            }
+            self.totals.remove(0);
         }
         let held = self.held(kind, bounds);
         let total = Total { kind, bounds, used, held, limit: 0, next: 0, floor: 0, refused: false };

@@ -253,3 +253,6 @@ fn whole<'a, T>(value: &'a [u8], read: impl FnOnce(&mut Cursor<'a>) -> Option<T>
     let read = read(&mut cursor)?;
     cursor.0.is_empty().then_some(read)
 }
+
+#[cfg(test)]
+mod tests;
