@@ -1,7 +1,7 @@
 //! The config file: read once, checked whole, turned into each component's own options.
 //!
 //! ```text
-//! bytes ──► Source ──► toml tree with spans ──► tables of keys (sections, meters, sinks) ──► Config
+//! bytes ──► Source ──► toml tree with spans ──► tables of keys (sections, meters, caps, sinks) ► Config
 //!                            │                          │                    │
 //!                      syntax errors            unknown keys, types,   rules over several keys
 //!                            └──────────────────────────┴────────────────────┴──► Report: all of them
@@ -9,13 +9,15 @@
 //!
 //! 1. A config is taken whole or refused whole. Nothing is guessed, clamped or ignored: a misspelt key is an error.
 //! 2. A `Report` holds every error that can be told apart, in file order, each with the place that caused it.
-//! 3. Every key but a meter's `slug` and what a sink cannot do without has a default, and `Config::default()` is what an empty file says.
+//! 3. Every key but a meter's `slug`, a cap's `meter` and what a sink cannot do without has a default, and
+//!    `Config::default()` is what an empty file says.
 //! 4. Secrets are read here, and show in no report and no `Debug`.
 //! 5. What a meter counts never changes under its slug (`check_against`): its totals may have been billed.
 //!
 //! The tree is walked by hand from tables of keys, because serde stops at the first error; the same tables answer
 //! "did you mean", and let a test prove that `config/meterd.toml` leaves no option out.
 
+mod caps;
 mod item;
 mod mask;
 mod meters;
@@ -27,7 +29,6 @@ mod sinks;
 mod source;
 mod suggest;
 mod syntax;
-mod units;
 
 #[cfg(test)]
 mod tests;
@@ -58,9 +59,12 @@ pub struct Config {
     pub sinks: Vec<Sink>,
     /// What every definition says too.
     pub billing: Billing,
+    /// Plans that no cap names. `http.plans` has these and those.
+    pub plans: Vec<String>,
     /// Where the journal and the store live. A relative path starts at the working directory.
     pub data_dir: PathBuf,
     pub log: LogOptions,
+    pub metrics: MetricsOptions,
     /// How long `meterd run` waits for requests under way once it was told to stop.
     pub shutdown_timeout: Duration,
     /// How long clients may go on retrying an event. Only a promise to check the dedupe retention against.
@@ -77,8 +81,10 @@ impl Default for Config {
             meters: Vec::new(),
             sinks: Vec::new(),
             billing: Billing::default(),
+            plans: Vec::new(),
             data_dir: PathBuf::from("data"),
             log: LogOptions::default(),
+            metrics: MetricsOptions::default(),
             shutdown_timeout: Duration::from_secs(30),
             retry_horizon: Duration::from_secs(3 * 86_400),
         }
@@ -132,6 +138,13 @@ pub enum LogFormat {
     Auto,
     Text,
     Json,
+}
+
+/// What `/metrics` shows beyond what it always shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MetricsOptions {
+    /// How many customers have a time series of their own, those nearest to their caps; at most 100.
+    pub top_customers: usize,
 }
 
 /// Command line flags that win over the file.

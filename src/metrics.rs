@@ -12,6 +12,7 @@ pub const ACK_SECONDS: &str = "meterd_ack_seconds";
 pub const HTTP_REQUESTS: &str = "meterd_http_requests_total";
 pub const HTTP_CONNECTIONS: &str = "meterd_http_connections";
 pub const HTTP_CONNECTIONS_REFUSED: &str = "meterd_http_connections_refused_total";
+pub const CHECKS: &str = "meterd_checks_total";
 pub const INGEST_REFUSED: &str = "meterd_ingest_refused_total";
 pub const QUEUE_BYTES: &str = "meterd_queue_bytes";
 pub const GROUP_RECORDS: &str = "meterd_group_records";
@@ -67,6 +68,7 @@ pub fn describe() {
     describe_gauge!(HTTP_CONNECTIONS, "Open connections.");
     describe_counter!(HTTP_CONNECTIONS_REFUSED, "Connections closed at the connection limit.");
     describe_counter!(INGEST_REFUSED, "Ingest requests refused whole, by reason: overloaded, disk_full, stopping.");
+    describe_counter!(CHECKS, "Checks by result: allowed, denied; also those that consume.");
     describe_gauge!(QUEUE_BYTES, Unit::Bytes, "Decoded bodies between arrival and answer.");
     describe_histogram!(GROUP_RECORDS, "Records in one group commit.");
     describe_counter!(JOURNAL_BYTES, Unit::Bytes, "Bytes appended to the journal.");

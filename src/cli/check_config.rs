@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use crate::cli::{ConfigArgs, EXIT_CONFIG, EXIT_IO};
 use crate::config::{self, Config, Report};
-use crate::meter::Definition;
-use crate::model::RowKind;
+use crate::meter::{CapPeriod, Definition, OnHardCap, PlanCap};
+use crate::model::{Quantity, RowKind};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -76,12 +76,39 @@ fn summary(file: &str, config: &Config) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {slug:width$}  {aggregation:6}  per {window:3}  {zone}  from {event_type}");
     }
+    for (meter, caps) in &config.engine.caps {
+        for cap in caps {
+            let _ = writeln!(text, "  cap {} on {meter}, {}", cap.cap.id, shown_cap(cap, config));
+        }
+    }
+    if let Some(plans) = &config.http.plans {
+        let _ = writeln!(text, "  plans that a customer may have: {}", plans.join(", "));
+    }
     for sink in &config.sinks {
         let kinds: Vec<&str> = sink.definition.kinds.iter().map(RowKind::as_str).collect();
         let (name, kind) = (&sink.definition.name, sink.destination.kind().as_str());
         let _ = writeln!(text, "  sink {name}: {kind}, gets {}", kinds.join(", "));
     }
     text
+}
+
+/// `plan pro: 1000 a month (grace 10%), then reject; alerts at 80%, hard`.
+fn shown_cap(PlanCap { plan, cap }: &PlanCap, config: &Config) -> String {
+    let plan = plan.as_ref().map_or("every plan".to_owned(), |plan| format!("plan {plan}"));
+    let period = match cap.period {
+        CapPeriod::Billing => config.billing.period.as_str(),
+        CapPeriod::Window => "window",
+    };
+    let alerts = cap.thresholds().map(|(threshold, _)| threshold.to_string()).collect::<Vec<_>>().join(", ");
+    let Some(hard) = cap.hard else { return format!("{plan}: no hard cap; alerts at {alerts} a {period}") };
+    let has_grace = cap.grace.of(cap.hard).is_some_and(|grace| grace > Quantity::ZERO);
+    let grace = if has_grace { format!(" (grace {})", cap.grace) } else { String::new() };
+    let then = match (cap.enforce, cap.on_hard_cap) {
+        (false, _) => "not enforced",
+        (true, OnHardCap::Allow) => "then allow",
+        (true, OnHardCap::Reject) => "then reject",
+    };
+    format!("{plan}: {hard} a {period}{grace}, {then}; alerts at {alerts}")
 }
 
 /// Colours are for people: on a terminal, unless they asked for none (no-color.org).
@@ -96,4 +123,59 @@ fn say(text: &str) {
 
 fn complain(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Source;
+
+    #[test]
+    fn what_a_file_sets_up_is_shown_line_by_line() {
+        let text = r#"
+            [[meter]]
+            slug = "tokens"
+            [[cap]]
+            meter = "tokens"
+            hard = 1000
+            soft = ["900", "80%"]
+            grace = "10%"
+            [[cap]]
+            meter = "tokens"
+            id = "try"
+            plan = "pro"
+            period = "window"
+            hard = "2.5"
+            enforce = false
+            [[cap]]
+            meter = "tokens"
+            plan = "pro"
+            soft = "5"
+            [[cap]]
+            meter = "tokens"
+            plan = "free"
+            hard = 1
+            on_hard_cap = "allow"
+            [[sink]]
+            name = "files"
+            kind = "file"
+            path = "out"
+            send = ["alerts"]
+        "#;
+        let config = Config::parse(&Source::new("a.toml", text)).unwrap();
+        let shown = summary("a.toml", &config);
+        assert_eq!(
+            shown.lines().collect::<Vec<_>>(),
+            [
+                "a.toml is valid: 1 meter; listens on 127.0.0.1:8080, keeps its data in data",
+                "  tokens  sum     per 1h   UTC  from tokens",
+                "  cap default on tokens, every plan: 1000 a month (grace 10%), then reject; alerts at 80%, 900, hard",
+                "  cap default on tokens, plan free: 1 a month, then allow; alerts at hard",
+                "  cap default on tokens, plan pro: no hard cap; alerts at 5 a month",
+                "  cap try on tokens, plan pro: 2.5 a window, not enforced; alerts at hard",
+                "  plans that a customer may have: free, pro",
+                "  sink files: file, gets alerts",
+            ]
+        );
+    }
 }

@@ -38,8 +38,8 @@ Examples:
   meterd statement --period 2026-W48 --customer acme --url http://meterd.internal:8080 --format json | jq .meters
 
 A line is a meter with one set of dimensions: what was counted while the period was open (original), what late usage \
-changed since (adjustment), and the sum of both (value). Below, each adjustment with its window. The top says whether \
-the period is final; a final one changes by adjustments only. In CSV, names that a spreadsheet would run as a formula \
+changed since (adjustment), and the sum of both (value). Below, each adjustment with its window, and what was used \
+above a hard cap. The top says whether the period is final; a final one changes by adjustments only. In CSV, names that a spreadsheet would run as a formula \
 have an apostrophe in front.
 
 Exit codes: 0 when the statement is written, 1 when the daemon cannot be asked or its answers do not fit each other, 74 \

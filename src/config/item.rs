@@ -8,8 +8,8 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use super::report::ConfigError;
 use super::suggest;
-use super::units::{self, UnitError};
-use crate::model::Duration;
+use crate::model::units::{self, UnitError};
+use crate::model::{Duration, Quantity};
 
 /// Why a value was not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +75,30 @@ impl<'a> Item<'a> {
 
     pub fn array(&self, expected: &str) -> Result<&'a DeArray<'a>, Refusal> {
         self.value.as_array().ok_or_else(|| self.wrong_type(expected))
+    }
+
+    /// The digits of a decimal: a text, as it stands, or a whole number. What TOML calls a float is refused, whatever it
+    /// is: a reader that takes it for one has lost digits.
+    pub fn decimal(&self, expected: &str) -> Result<String, Refusal> {
+        match self.value {
+            DeValue::String(text) => Ok(text.to_string()),
+            DeValue::Integer(integer) => match i128::from_str_radix(integer.as_str(), integer.radix()) {
+                Ok(number) => Ok(number.to_string()),
+                Err(_) => Err(Refusal::new(format!("`{}` is out of range: {integer}", self.name()))),
+            },
+            DeValue::Float(float) => {
+                let refusal = self.wrong_type(expected);
+                let key = self.name().split('[').next().unwrap_or_default();
+                Err(match Quantity::parse(float.as_str()) {
+                    Ok(quantity) if key == self.name() => {
+                        refusal.with_help(format!("in quotes, so that it stays exact: {key} = \"{quantity}\""))
+                    }
+                    Ok(quantity) => refusal.with_help(format!("in quotes, so that it stays exact: \"{quantity}\"")),
+                    Err(_) => refusal,
+                })
+            }
+            _ => Err(self.wrong_type(expected)),
+        }
     }
 
     /// A whole number within a range.

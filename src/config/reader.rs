@@ -18,7 +18,7 @@ use super::item::{Item, Refusal};
 use super::report::ConfigError;
 use super::source::Source;
 use super::syntax::{self, Damage};
-use super::{Config, meters, sections, sinks, suggest};
+use super::{Config, caps, meters, sections, sinks, suggest};
 
 /// An option: its name in its table, and how its value goes into the target.
 pub struct Key<T> {
@@ -42,6 +42,8 @@ pub fn read_with(source: &Source, credentials: Option<&Path>) -> (Config, Vec<Co
     let mut config = Config::default();
     sections::walk(tree.get_ref(), &mut config, &mut errors);
     config.meters = meters::walk(tree.get_ref(), source, &config.billing, &mut errors);
+    config.engine.caps = caps::walk(tree.get_ref(), source, &config.meters, config.billing.period, &mut errors);
+    config.http.plans = caps::known_plans(&config.engine.caps, &config.plans);
     config.sinks = sinks::walk(tree.get_ref(), source, credentials, &mut errors);
     config.engine.sinks = config.sinks.iter().map(|sink| sink.definition.clone()).collect();
     sections::check_together(tree.get_ref(), &config, &mut errors);

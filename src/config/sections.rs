@@ -1,4 +1,4 @@
-//! The tables of keys outside `[[meter]]` and `[[sink]]`, and the rules that hold between keys.
+//! The tables of keys outside `[[meter]]`, `[[cap]]` and `[[sink]]`, and the rules that hold between keys.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,16 +8,19 @@ use toml::de::DeTable;
 use super::item::{Item, Refusal};
 use super::reader::{self, Errors, Key};
 use super::report::ConfigError;
-use super::{Config, LogFormat, LogLevel, meters, sinks, suggest, units};
+use super::{Config, LogFormat, LogLevel, caps, meters, sinks, suggest};
 use crate::journal::Compression;
 use crate::meter::PeriodKind;
-use crate::model::Duration;
+use crate::model::{Duration, units};
 
 /// The longest of what is measured in days: a century.
 const AGE_MAX: &str = "36525d";
 
+/// Customers with a time series of their own.
+const TOP_CUSTOMERS_MAX: usize = 100;
+
 /// Tables that come any number of times.
-const LISTS: [&str; 2] = [meters::TABLE, sinks::TABLE];
+const LISTS: [&str; 3] = [meters::TABLE, caps::TABLE, sinks::TABLE];
 
 /// A table of the file and its keys.
 pub struct Section {
@@ -25,8 +28,8 @@ pub struct Section {
     pub keys: &'static [Key<Config>],
 }
 
-/// Every option that is not a meter's or a sink's.
-pub const SECTIONS: [Section; 9] = [
+/// Every option that is not a meter's, a cap's or a sink's.
+pub const SECTIONS: [Section; 11] = [
     Section {
         name: "server",
         keys: &[
@@ -114,6 +117,7 @@ pub const SECTIONS: [Section; 9] = [
             },
         ],
     },
+    Section { name: "customers", keys: &[Key { name: "plans", read: caps::plans }] },
     Section {
         name: "clock",
         keys: &[
@@ -133,7 +137,18 @@ pub const SECTIONS: [Section; 9] = [
                 name: "unique_members",
                 read: |c, i, e| e.set(&mut c.engine.unique_members_max, i, i.integer(1..=1_000_000_000)),
             },
+            Key {
+                name: "reservations",
+                read: |c, i, e| e.set(&mut c.engine.reservations_max, i, i.integer(1..=10_000_000)),
+            },
         ],
+    },
+    Section {
+        name: "metrics",
+        keys: &[Key {
+            name: "top_customers",
+            read: |c, i, e| e.set(&mut c.metrics.top_customers, i, i.integer(0..=TOP_CUSTOMERS_MAX)),
+        }],
     },
     Section {
         name: "log",
@@ -171,7 +186,8 @@ fn unknown(item: &Item<'_>) -> ConfigError {
     let tables = || SECTIONS.iter().map(|section| section.name).chain(LISTS);
     let shown = |table: &str| if LISTS.contains(&table) { format!("[[{table}]]") } else { format!("[{table}]") };
     let key = &item.key;
-    let is_table = item.table("").is_ok() || item.array("").is_ok();
+    let is_list = item.array("").is_ok_and(|values| values.iter().all(|value| value.get_ref().is_table()));
+    let is_table = is_list || item.table("").is_ok();
     let help = match (home_of(key), suggest::nearest(key, tables())) {
         (Some(section), _) if !is_table => format!("`{key}` belongs in [{section}]"),
         (_, Some(near)) => format!("did you mean {}?", shown(near)),

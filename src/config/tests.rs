@@ -1,5 +1,6 @@
 //! What is taken, what is refused, and that the shipped file and the tables of keys agree.
 
+mod caps;
 mod meters;
 mod report;
 mod sinks;
@@ -39,7 +40,7 @@ fn shipped() -> String {
 }
 
 /// Each option with another value than its default.
-const OTHER_VALUES: [(&str, &str); 27] = [
+const OTHER_VALUES: [(&str, &str); 30] = [
     ("server.listen", r#""[::1]:9""#),
     ("server.max_connections", "7"),
     ("server.header_timeout", r#""1s""#),
@@ -61,11 +62,14 @@ const OTHER_VALUES: [(&str, &str); 27] = [
     ("journal.compression", r#""lz4""#),
     ("billing.period", r#""week""#),
     ("billing.time_zone", r#""Europe/Berlin""#),
+    ("customers.plans", r#"["free"]"#),
     ("clock.max_step", r#""1m""#),
     ("clock.settle", r#""1s""#),
     ("limits.queue", r#""1GiB""#),
     ("limits.open_counters", "1000"),
     ("limits.unique_members", "1000"),
+    ("limits.reservations", "1000"),
+    ("metrics.top_customers", "10"),
     ("log.level", r#""warn""#),
 ];
 
@@ -105,6 +109,9 @@ fn the_shipped_file_shows_every_option_with_its_default() {
     for key in super::meters::KEYS {
         assert!(shown(key.name), "a meter's {} is missing from config/meterd.toml", key.name);
     }
+    for key in super::caps::KEYS {
+        assert!(shown(key.name), "a cap's {} is missing from config/meterd.toml", key.name);
+    }
     for key in super::sinks::KEYS {
         assert!(shown(key.name), "a sink's {} is missing from config/meterd.toml", key.name);
     }
@@ -125,8 +132,12 @@ fn the_commented_examples_of_the_shipped_file_are_valid_too() {
     let lines = text[start..].lines().filter_map(|line| line.strip_prefix("# "));
     let examples: String =
         lines.filter(|line| line.starts_with("[[") || is_key(line)).map(|line| format!("{line}\n")).collect();
-    let config = parse(&examples).unwrap();
-    assert_eq!((config.meters.len(), config.meters[0].slug.as_str()), (1, "daily_users"));
+    let config = parse(&format!("{}{examples}", &text[..start])).unwrap();
+    assert_eq!((config.meters.len(), config.meters[3].slug.as_str()), (4, "daily_users"));
+    let cap = r#"{"plan":null,"cap":{"id":"default","period":"billing","hard":"1000000","soft":["50%","80%","900000"],
+        "on_hard_cap":"reject","grace":"0","enforce":true}}"#;
+    let cap = serde_json::from_str(cap).unwrap();
+    assert_eq!(config.engine.caps, [("tokens_in".to_owned(), vec![cap])].into());
     let kinds: Vec<&str> = config.sinks.iter().map(|sink| sink.destination.kind().as_str()).collect();
     assert_eq!(kinds, ["file", "webhook", "postgres"]);
     assert!(config.sinks.iter().all(|sink| sink.policy == crate::delivery::Policy::default()));
@@ -160,9 +171,9 @@ fn unknown_keys_and_tables_are_refused_with_what_was_meant() {
         ("[[meters]]", "did you mean [[meter]]?"),
         ("[journal]\nfoo = 1", "[journal] takes `segment` or `compression`"),
         (
-            "[[cap]]",
-            "the tables are [server], [storage], [ingest], [dedupe], [journal], [billing], [clock], [limits], [log], \
-             [[meter]], [[sink]]",
+            "[[api_key]]",
+            "the tables are [server], [storage], [ingest], [dedupe], [journal], [billing], [customers], [clock], [limits], \
+             [metrics], [log], [[meter]], [[cap]], [[sink]]",
         ),
         ("[billing]\nperiod = \"months\"", "did you mean \"month\"? It may be \"month\", \"week\" or \"day\""),
         ("[billing]\ntime_zone = \"Europe/Berln\"", "did you mean \"Europe/Berlin\"?"),

@@ -19,7 +19,7 @@ use crate::engine::outbox::Done;
 use crate::engine::record::{self, Record, Tally};
 use crate::engine::state::caps::accounts::Hold;
 use crate::engine::state::{FoldError, LoadError, State};
-use crate::model::{Code, Duration, IdEntry, Outcome, Seq, TenantId, Timestamp};
+use crate::model::{Duration, IdEntry, Outcome, Seq, TenantId, Timestamp};
 use crate::store::{Commit, StoreError};
 use parking_lot::RwLock;
 

@@ -19,25 +19,35 @@ use crate::http::problem::Problem;
 const STEP_BYTES: usize = 16 << 10;
 
 /// Room in the engine's queue that grows with what it stands for.
-pub struct Room(Permit);
+pub struct Room {
+    permit: Permit,
+    /// Bytes that need no room.
+    free: usize,
+}
 
 impl Room {
     pub fn new(engine: &Engine) -> Result<Self, Problem> {
-        Ok(Self(engine.admit(0)?))
+        Ok(Self { permit: engine.admit(0)?, free: 0 })
+    }
+
+    /// For what changes nothing: also while the disk is full, and small bodies also while the queue is. The latter are no
+    /// more than what a connection's own buffer may hold.
+    pub fn for_reading(engine: &Engine) -> Self {
+        Self { permit: engine.pass(), free: STEP_BYTES }
     }
 
     /// Makes sure that `bytes` are covered.
     pub fn cover(&mut self, bytes: usize) -> Result<(), Problem> {
-        let missing = bytes.saturating_sub(self.0.bytes());
+        let missing = bytes.saturating_sub(self.free + self.permit.bytes());
         if missing > 0 {
-            self.0.grow(missing.next_multiple_of(STEP_BYTES))?;
+            self.permit.grow(missing.next_multiple_of(STEP_BYTES))?;
         }
         Ok(())
     }
 
     /// For the engine to hold until the answer.
     pub fn into_permit(self) -> Permit {
-        self.0
+        self.permit
     }
 }
 

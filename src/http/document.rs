@@ -21,22 +21,40 @@ const REASON_BYTES_MAX: usize = 1_024;
 
 /// The body; empty if there is none, else of type `application/json`.
 pub async fn receive(app: &App, request: Request) -> Result<Bytes, Problem> {
-    let (parts, body) = request.into_parts();
-    let declared = body::declared_length(&parts.headers, DOCUMENT_BYTES_MAX)?;
     let mut room = Room::new(&app.engine)?;
+    receive_within(app, request, DOCUMENT_BYTES_MAX, &mut room).await
+}
+
+/// The same, of at most `limit` bytes.
+pub async fn receive_within(app: &App, request: Request, limit: usize, room: &mut Room) -> Result<Bytes, Problem> {
+    let (parts, body) = request.into_parts();
+    let declared = body::declared_length(&parts.headers, limit)?;
     let deadline: Duration = app.options.body_timeout.to_std();
-    let body = body::collect(body, declared, DOCUMENT_BYTES_MAX, deadline, &mut room).await?;
+    let body = body::collect(body, declared, limit, deadline, room).await?;
     if body.is_empty() {
         return Ok(body);
     }
     if content::form(&parts.headers)? != Form::Json {
         return Err(Problem::ContentType("send application/json, in UTF-8".to_owned()));
     }
-    decode::decode(body, content::encoding(&parts.headers)?, DOCUMENT_BYTES_MAX, &mut room)
+    decode::decode(body, content::encoding(&parts.headers)?, limit, room)
 }
 
 /// Reads an object off `body` and hands its members to `read`, one after the other.
 pub fn members(body: &[u8], mut read: impl FnMut(&str, Item<'_, '_>) -> Result<(), Problem>) -> Result<(), Problem> {
+    object(body, |root| root.children().try_for_each(|member| read(member.key(), member)))
+}
+
+/// Reads an object off `body` and hands it to `read`.
+pub fn object<T>(body: &[u8], read: impl FnOnce(Item<'_, '_>) -> Result<T, Problem>) -> Result<T, Problem> {
+    value(body, |root| match root.is_object() {
+        true => read(root),
+        false => Err(Problem::Member { pointer: String::new(), detail: "the body must be a JSON object".to_owned() }),
+    })
+}
+
+/// Reads one value of any kind off `body` and hands it to `read`.
+pub fn value<T>(body: &[u8], read: impl FnOnce(Item<'_, '_>) -> Result<T, Problem>) -> Result<T, Problem> {
     let malformed = |error: JsonError| {
         Problem::Unreadable(FramingError::Malformed { offset: error.offset, line: None, fault: error.fault })
     };
@@ -44,11 +62,12 @@ pub fn members(body: &[u8], mut read: impl FnMut(&str, Item<'_, '_>) -> Result<(
     let mut tape = Tape::default();
     scanner.value(&mut tape, 0).map_err(malformed)?;
     scanner.end().map_err(malformed)?;
-    let root = tape.root();
-    if !root.is_object() {
-        return Err(Problem::Member { pointer: String::new(), detail: "the body must be a JSON object".to_owned() });
-    }
-    root.children().try_for_each(|member| read(member.key(), member))
+    read(tape.root())
+}
+
+/// Nothing but an empty object, or nothing at all.
+pub fn no_members(body: &[u8]) -> Result<(), Problem> {
+    if body.is_empty() { Ok(()) } else { members(body, |name, _| Err(unknown_member(name))) }
 }
 
 /// The reason for what an operator does, empty if the body gives none; it takes no other member.

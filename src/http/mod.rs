@@ -7,11 +7,16 @@
 //! | `routes` | which path leads where; counts requests |
 //! | `problem` | every error a client can get, and its status |
 //! | `body`, `params`, `document` | reads bodies, paths, query strings and small JSON documents within their limits |
+//! | `fields` | the members that checks and reservations share with events |
 //! | `read` | runs reads where blocking is allowed, and waits until what they saw is durable |
 //! | `ingest` | `POST /v1/events`: bytes to batches, outcomes to answers |
 //! | `query` | `GET /v1/meters…`, `GET /v1/customers/{customer}/usage`: windows to rows |
 //! | `totals`, `adjustments` | `GET /v1/periods/{period}/totals`, `GET /v1/adjustments`: what billing pulls |
+//! | `check` | `POST /v1/check`: may a customer use so much more? |
+//! | `reservations` | `/v1/reservations`: quota set aside for work whose size is known only afterwards |
 //! | `customers` | `GET` and `PUT /v1/customers/{customer}`: anchors, time zones, plans |
+//! | `caps` | `/v1/customers/{customer}/caps`: how much a customer may use |
+//! | `alerts` | `GET /v1/alerts`: thresholds that were crossed |
 //! | `deliveries`, `sinks` | `/v1/deliveries`, `/v1/sinks`: what goes out, dead letters and their replay, the kill switch |
 //! | `idempotency` | the `Idempotency-Key` header |
 //! | `clock` | `GET /v1/clock`, `POST /v1/clock:reset` |
@@ -22,11 +27,15 @@
 //! 3. Every error body is `application/problem+json`. Retry-After goes with 503 only.
 
 mod adjustments;
+mod alerts;
 mod body;
+mod caps;
+mod check;
 mod clock;
 mod customers;
 mod deliveries;
 mod document;
+mod fields;
 mod health;
 mod idempotency;
 mod ingest;
@@ -36,6 +45,7 @@ mod params;
 mod problem;
 mod query;
 mod read;
+mod reservations;
 mod routes;
 mod server;
 mod sinks;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::model::Duration;
 
-/// Sections `[server]` and, for what concerns a request, `[ingest]` of the config file.
+/// Sections `[server]` and, for what concerns a request, `[ingest]` of the config file; and the plans that it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Where to listen. Port 0 lets the system pick one.
@@ -25,6 +25,8 @@ pub struct Options {
     pub max_events_per_request: usize,
     /// Reject events that do not say when they happened, instead of taking the time of receipt.
     pub require_timestamp: bool,
+    /// The plans that a customer may have, in order. None: any.
+    pub plans: Option<Vec<String>>,
 }
 
 impl Default for Options {
@@ -39,6 +41,7 @@ impl Default for Options {
             max_decoded_body_bytes: 32 << 20,
             max_events_per_request: 50_000,
             require_timestamp: false,
+            plans: None,
         }
     }
 }

@@ -91,6 +91,9 @@ impl Params {
 /// The one name in a path, percent-decoded.
 pub struct PathName(pub String);
 
+/// The two names in a path.
+pub struct PathNames(pub String, pub String);
+
 impl PathName {
     /// Refuses a name that nothing can have: `parameter` says which one it is.
     pub fn check_length(parameter: &str, name: &str) -> Result<(), Problem> {
@@ -107,6 +110,15 @@ impl<S: Send + Sync> FromRequestParts<S> for PathName {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let Path(name) = Path::from_request_parts(parts, state).await.map_err(|_| Problem::Path)?;
         Ok(Self(name))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PathNames {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path((first, second)) = Path::from_request_parts(parts, state).await.map_err(|_| Problem::Path)?;
+        Ok(Self(first, second))
     }
 }
 

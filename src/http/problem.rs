@@ -1,8 +1,8 @@
 //! Every error a client can get: one place that maps them to statuses, written as RFC 9457 problem details.
 //!
 //! Body: `{"type":"about:blank","title","status","detail"}`, and where it applies `parameter` (the query or path parameter
-//! at fault), `pointer` (the member of the body at fault, RFC 6901), `offset` and `line` (where an unreadable body stops
-//! making sense), `limit`.
+//! at fault), `code` (a stable name that clients may match on), `pointer` (the member of the body at fault, RFC 6901),
+//! `offset` and `line` (where an unreadable body stops making sense), `limit`.
 
 use axum::body::Body;
 use axum::http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
@@ -14,6 +14,7 @@ use crate::engine::{ReadError, Refusal, Refused};
 use crate::http::ingest::FramingError;
 use crate::meter;
 use crate::metrics::INGEST_REFUSED;
+use crate::model::Code;
 
 /// Seconds after which a client that was turned away may try again.
 const RETRY_AFTER_SECS: &str = "1";
@@ -28,6 +29,9 @@ pub enum Problem {
     /// A member of the body; `pointer` is empty if it is the whole.
     #[error("{detail}")]
     Member { pointer: String, detail: String },
+    /// With a name that clients may match on; `pointer` is the member of the body at fault, if one is.
+    #[error("{detail}")]
+    Coded { status: StatusCode, code: &'static str, pointer: Option<String>, detail: String },
     /// What a parameter names is not there.
     #[error("{detail}")]
     Absent { name: &'static str, detail: String },
@@ -86,6 +90,11 @@ fn refusal_text(refusal: Refusal) -> &'static str {
     }
 }
 
+/// The RFC 6901 pointer of an object's member.
+pub fn pointer(object: &str, name: &str) -> String {
+    format!("{object}/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
 impl Problem {
     pub fn parameter(name: impl Into<String>, detail: impl Into<String>) -> Self {
         Problem::Parameter { name: name.into(), detail: detail.into() }
@@ -93,12 +102,31 @@ impl Problem {
 
     /// `name` is the member's, `fault` what is wrong with it.
     pub fn member(name: &str, fault: impl std::fmt::Display) -> Self {
-        let pointer = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+        let pointer = pointer("", name);
         Problem::Member { detail: format!("{pointer} {fault}"), pointer }
+    }
+
+    /// A member anywhere in the body, or all of it; `fault` is what is wrong with it.
+    pub fn at(code: &'static str, pointer: &str, fault: impl std::fmt::Display) -> Self {
+        let whole = if pointer.is_empty() { "the body" } else { pointer };
+        let (status, detail) = (StatusCode::BAD_REQUEST, format!("{whole} {fault}"));
+        Problem::Coded { status, code, pointer: Some(pointer.to_owned()), detail }
+    }
+
+    /// A member of the body that is refused, and by which rule.
+    pub fn coded(code: Code, pointer: String, detail: impl Into<String>) -> Self {
+        let (status, code) = (StatusCode::BAD_REQUEST, code.as_str());
+        Problem::Coded { status, code, pointer: Some(pointer), detail: detail.into() }
+    }
+
+    /// What is asked for does not go with what is there.
+    pub fn conflict(code: &'static str, detail: impl Into<String>) -> Self {
+        Problem::Coded { status: StatusCode::CONFLICT, code, pointer: None, detail: detail.into() }
     }
 
     pub fn status(&self) -> StatusCode {
         match self {
+            Problem::Coded { status, .. } => *status,
             Problem::BadRequest(_) | Problem::Parameter { .. } | Problem::Path => StatusCode::BAD_REQUEST,
             Problem::Member { .. } => StatusCode::BAD_REQUEST,
             Problem::Unreadable(_) | Problem::Undecodable(_) | Problem::BodyBroken => StatusCode::BAD_REQUEST,
@@ -141,6 +169,7 @@ impl Problem {
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             detail: self.to_string(),
+            code: None,
             parameter: None,
             pointer: None,
             offset: None,
@@ -152,7 +181,11 @@ impl Problem {
             Problem::Absent { name, .. } => details.parameter = Some(name),
             Problem::Undone(Refused::UnknownSink) => details.parameter = Some("sink"),
             Problem::Undone(Refused::UnknownDelivery) => details.parameter = Some("delivery"),
-            Problem::Member { pointer, .. } => details.pointer = Some(pointer),
+            Problem::Member { pointer, .. } => {
+                (details.code, details.pointer) = (Some(Code::InvalidField.as_str()), Some(pointer.as_str()));
+            }
+            Problem::UnknownMeter(_) => details.code = Some(Code::UnknownMeter.as_str()),
+            Problem::Coded { code, pointer, .. } => (details.code, details.pointer) = (Some(*code), pointer.as_deref()),
             Problem::Unreadable(error) => (details.offset, details.line) = (error.offset(), error.line()),
             Problem::BodyTooLong { limit } | Problem::DecodedTooLong { limit } | Problem::TooManyEvents { limit } => {
                 details.limit = Some(*limit);
@@ -170,6 +203,8 @@ struct Details<'a> {
     title: &'static str,
     status: u16,
     detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     parameter: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -275,6 +310,34 @@ mod tests {
             let body = axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap();
             let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
             assert_eq!(body[member], value);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_code_goes_with_a_pointer_or_alone() {
+        for (problem, status, code, pointer) in [
+            (Problem::coded(Code::InvalidField, "/3/meter".into(), "no"), 400, "invalid_field", Some("/3/meter")),
+            (Problem::conflict("hard_cap", "no"), 409, "hard_cap", None),
+        ] {
+            let response = problem.into_response();
+            assert_eq!(response.status(), status);
+            let body = axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!((body["code"].as_str(), body["pointer"].as_str()), (Some(code), pointer));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_client_may_match_on_has_a_code() {
+        for (problem, code, pointer) in [
+            (Problem::member("plan", "is odd"), "invalid_field", Some("/plan")),
+            (Problem::at("invalid_quantity", "/0/soft/1", "is negative"), "invalid_quantity", Some("/0/soft/1")),
+            (Problem::at("invalid_field", "", "must be an object"), "invalid_field", Some("")),
+            (Problem::UnknownMeter("m".into()), "unknown_meter", None),
+        ] {
+            let body = axum::body::to_bytes(problem.into_response().into_body(), 1 << 16).await.unwrap();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!((body["code"].as_str(), body["pointer"].as_str()), (Some(code), pointer));
         }
     }
 

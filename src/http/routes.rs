@@ -4,15 +4,19 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post};
+use metrics::Counter;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::Semaphore;
 
 use crate::engine::Engine;
 use crate::http::adjustments;
+use crate::http::alerts;
+use crate::http::caps;
+use crate::http::check::{self, Desk};
 use crate::http::clock;
 use crate::http::customers;
 use crate::http::deliveries;
@@ -22,6 +26,7 @@ use crate::http::instruments::Instruments;
 use crate::http::options::Options;
 use crate::http::problem::Problem;
 use crate::http::query;
+use crate::http::reservations;
 use crate::http::sinks;
 use crate::http::totals::{self, STREAMS_MAX};
 use crate::metrics::HTTP_REQUESTS;
@@ -39,6 +44,7 @@ pub struct App {
     pub tenant: TenantId,
     pub prometheus: PrometheusHandle,
     pub instruments: Instruments,
+    pub checks: Desk,
     pub reads: Arc<Semaphore>,
     /// Bodies that are being streamed.
     pub streams: Arc<Semaphore>,
@@ -47,6 +53,7 @@ pub struct App {
 impl App {
     pub fn new(engine: Engine, options: Options, prometheus: PrometheusHandle) -> Self {
         Self {
+            checks: Desk::new(&engine),
             engine,
             options,
             tenant: TenantId::new(DEFAULT_TENANT),
@@ -67,8 +74,14 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/meters/{meter}/usage", get(query::meter_usage))
         .route("/v1/customers/{customer}", get(customers::get_customer).put(customers::put_customer))
         .route("/v1/customers/{customer}/usage", get(query::customer_usage))
+        .route("/v1/customers/{customer}/caps", get(caps::list_caps))
+        .route(
+            "/v1/customers/{customer}/caps/{meter}",
+            get(caps::get_caps).put(caps::put_caps).delete(caps::delete_caps),
+        )
         .route("/v1/periods/{period}/totals", get(totals::period_totals))
         .route("/v1/adjustments", get(adjustments::list_adjustments))
+        .route("/v1/alerts", get(alerts::list_alerts))
         .route("/v1/clock", get(clock::get_clock))
         .route("/v1/clock:reset", post(clock::reset_clock))
         .route("/v1/deliveries", get(deliveries::list_deliveries))
@@ -76,6 +89,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/deliveries/{delivery}", get(deliveries::get_delivery).post(deliveries::post_delivery))
         .route("/v1/sinks", get(sinks::list_sinks))
         .route("/v1/sinks/{sink}", get(sinks::get_sink).post(sinks::post_sink))
+        .route("/v1/reservations", get(reservations::list_reservations).post(reservations::post_reservations))
+        .route(
+            "/v1/reservations/{reservation}",
+            get(reservations::get_reservation).post(reservations::post_reservation),
+        )
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/healthz", get(health::readyz))
@@ -83,6 +101,8 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(async || Problem::NoRoute)
         .method_not_allowed_fallback(async || Problem::NoMethod)
         .layer(middleware::from_fn(count_request))
+        // Behind the layer, which costs as much as a check: it counts its requests itself.
+        .route(check::PATH, post(check::post_check).fallback(check::no_method))
         .with_state(app)
 }
 
@@ -91,12 +111,16 @@ async fn count_request(matched: Option<MatchedPath>, request: Request, next: Nex
     let route = matched.as_ref().map_or_else(|| "unmatched".to_owned(), |path| path.as_str().to_owned());
     let method = method_label(request.method());
     let response = next.run(request).await;
-    let status = response.status().as_u16().to_string();
-    metrics::counter!(HTTP_REQUESTS, "route" => route, "method" => method, "status" => status).increment(1);
+    request_counter(route, method, response.status()).increment(1);
     response
 }
 
-fn method_label(method: &Method) -> &'static str {
+/// The counter of a route's requests.
+pub fn request_counter(route: String, method: &'static str, status: StatusCode) -> Counter {
+    metrics::counter!(HTTP_REQUESTS, "route" => route, "method" => method, "status" => status.as_u16().to_string())
+}
+
+pub fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::POST => "POST",

@@ -10,12 +10,14 @@
 //! | `soft` | array of amounts | thresholds that alert and stop nothing |
 //! | `on_hard_cap` | `"allow"`, `"reject"` | whether usage past the hard cap is taken |
 //! | `grace` | amount | how far past the hard cap `reject` still takes usage |
-//! | `enforce` | boolean | false: a shadow cap, which alerts and rejects nothing |
+//! | `enforce` | boolean | false: a shadow cap, which counts and alerts, and rejects nothing |
 //!
-//! An amount is a decimal (`"900000"`) or a part of the hard cap (`"80%"`).
+//! An amount is a decimal (`"900000"`) or a part of the hard cap (`"80%"`), never negative. A plan's cap is
+//! `{"plan":…,"cap":{…}}`, `plan` being a string, or null for every plan.
 //!
 //! 1. A threshold is crossed where usage is at least its amount; one in percent is rounded up to what a quantity can say.
-//! 2. Identity is content: two caps that say the same are the same, wherever and whenever they were said.
+//! 2. Identity is content: two caps that say the same are the same, wherever and whenever they were said, and in whatever
+//!    order their thresholds were.
 
 use std::fmt;
 use std::str::FromStr;
@@ -33,7 +35,7 @@ pub const CAPS_MAX: usize = 16;
 pub const SOFT_MAX: usize = 16;
 /// The name of a hard cap among thresholds.
 pub const HARD: &str = "hard";
-/// Also the greatest amount in percent: beyond it someone slipped.
+/// The greatest amount in percent: beyond it someone slipped.
 const PERCENT_MAX: i64 = 100_000;
 
 /// A cap on one meter for one customer.
@@ -44,7 +46,7 @@ pub struct Cap {
     pub period: CapPeriod,
     #[serde(with = "decimal")]
     pub hard: Option<Quantity>,
-    /// In ascending order of what they come to; no two alike.
+    /// In ascending order of what they come to; no two alike, though two may come to the same.
     pub soft: Vec<Amount>,
     pub on_hard_cap: OnHardCap,
     pub grace: Amount,
@@ -97,18 +99,36 @@ impl Amount {
         matches!(self, Amount::Percent(_))
     }
 
-    /// What it comes to, rounded up; a percentage of no hard cap comes to nothing that can be said.
+    /// What it comes to, rounded up. None: it is a percentage of no hard cap, or what it comes to leaves the range of a
+    /// quantity.
     pub fn of(self, hard: Option<Quantity>) -> Option<Quantity> {
         match self {
             Amount::Absolute(quantity) => Some(quantity),
             Amount::Percent(percent) => part_of(hard?, percent),
         }
     }
+
+    /// Its digits.
+    fn number(self) -> Quantity {
+        match self {
+            Amount::Absolute(number) | Amount::Percent(number) => number,
+        }
+    }
+
+    /// Not every amount comes from a text.
+    fn check(self) -> Result<(), AmountError> {
+        match self {
+            _ if self.number().is_negative() => Err(AmountError::Negative),
+            Amount::Percent(percent) if percent > Quantity::from_integer(PERCENT_MAX) => Err(AmountError::Percent),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// `hard × percent / 100`, rounded up at the 12th fractional digit. None: it leaves the range.
 fn part_of(hard: Quantity, percent: Quantity) -> Option<Quantity> {
-    // percent is scaled by 10^12 too; hard = whole × 10^14 + rest keeps the product in range where the result is.
+    // percent is scaled by 10^12 too, so that the scaled product is divided by 10^14. hard = whole × 10^14 + rest:
+    // whole × percent leaves the range only if the result does, and rest × percent is below 10^14 × 10^17.
     let divisor: i128 = Quantity::ONE.scaled() * 100;
     let (whole, rest) = (hard.scaled().div_euclid(divisor), hard.scaled().rem_euclid(divisor));
     let of_rest = rest.checked_mul(percent.scaled())?;
@@ -126,13 +146,8 @@ impl FromStr for Amount {
             None => (text, false),
         };
         let quantity = Quantity::parse(digits).map_err(AmountError::Quantity)?;
-        if quantity.is_negative() {
-            return Err(AmountError::Negative);
-        }
-        if is_percent && quantity > Quantity::from_integer(PERCENT_MAX) {
-            return Err(AmountError::Percent);
-        }
-        Ok(if is_percent { Amount::Percent(quantity) } else { Amount::Absolute(quantity) })
+        let amount = if is_percent { Amount::Percent(quantity) } else { Amount::Absolute(quantity) };
+        amount.check().map(|()| amount)
     }
 }
 
@@ -212,56 +227,67 @@ impl Cap {
         Some(limit.unwrap_or(Quantity::from_scaled(i128::MAX)))
     }
 
-    /// Sorts the thresholds, and says whether the cap can be used.
+    /// Sorts the thresholds, and says whether the cap can be used; if it cannot, nothing has changed.
     pub fn check(&mut self) -> Result<(), CapError> {
-        let error = |field, message: &str| Err(CapError { field, message: message.to_owned() });
+        self.check_id()?;
+        self.check_hard()?;
+        (0..self.soft.len()).try_for_each(|place| self.check_soft(place))?;
+        self.check_grace()?;
+        let hard = self.hard;
+        // By all that they say: an order that depended on how they were given would make two caps of one.
+        self.soft.sort_by_key(|amount| (amount.of(hard), amount.is_percent(), amount.number()));
+        Ok(())
+    }
+
+    fn check_id(&self) -> Result<(), CapError> {
         if self.id.is_empty() || self.id.len() > NAME_BYTES_MAX || self.id.chars().any(char::is_control) {
-            return error(CapField::Id, "must have 1 to 256 bytes and no control characters");
+            let message = format!("must have 1 to {NAME_BYTES_MAX} bytes and no control characters");
+            return Err(CapError { field: CapField::Id, message });
         }
-        if self.hard.is_none() && self.soft.is_empty() {
-            return error(
+        Ok(())
+    }
+
+    fn check_hard(&self) -> Result<(), CapError> {
+        match self.hard {
+            None if self.soft.is_empty() => Err(CapError::new(
                 CapField::Hard,
                 "is missing, and there is no soft threshold either: the cap would do nothing",
-            );
+            )),
+            Some(hard) if hard.is_negative() => Err(CapError::new(CapField::Hard, "is negative")),
+            _ => Ok(()),
         }
-        if self.hard.is_some_and(Quantity::is_negative) {
-            return error(CapField::Hard, "is negative");
+    }
+
+    fn check_soft(&self, place: usize) -> Result<(), CapError> {
+        let (amount, field, hard) = (self.soft[place], CapField::Soft(place), self.hard);
+        if place >= SOFT_MAX {
+            return Err(CapError { field, message: format!("is one too many: a cap has at most {SOFT_MAX}") });
         }
-        if self.soft.len() > SOFT_MAX {
-            return Err(CapError {
-                field: CapField::Soft(SOFT_MAX),
-                message: format!("is one of more than {SOFT_MAX}"),
-            });
+        amount.check().map_err(|error| CapError { field, message: error.to_string() })?;
+        let error = |message: &str| Err(CapError::new(field, message));
+        if amount.is_percent() && hard.is_none() {
+            return error("is a percentage, and there is no hard cap that it could be of");
         }
-        for (place, amount) in self.soft.iter().enumerate() {
-            let (field, hard) = (CapField::Soft(place), self.hard);
-            if amount.is_percent() && hard.is_none() {
-                return error(field, "is a percentage, and there is no hard cap that it could be of");
+        match amount.of(hard) {
+            None => error("leaves the range of a quantity"),
+            Some(Quantity::ZERO) => error("comes to 0, which is reached before anything is used"),
+            Some(quantity) if self.on_hard_cap == OnHardCap::Reject && hard.is_some_and(|hard| quantity > hard) => {
+                error("lies above the hard cap, and on_hard_cap is \"reject\"")
             }
-            let Some(quantity) = amount.of(hard) else {
-                return error(field, "leaves the range of a quantity");
-            };
-            if quantity == Quantity::ZERO {
-                return error(field, "comes to 0: nothing can cross it");
-            }
-            if self.on_hard_cap == OnHardCap::Reject && hard.is_some_and(|hard| quantity > hard) {
-                return error(field, "lies above the hard cap, and usage above that is rejected");
-            }
-            if self.soft[..place].contains(amount) {
-                return error(field, "is given twice");
-            }
+            Some(_) if self.soft[..place].contains(&amount) => error("is given twice"),
+            Some(_) => Ok(()),
         }
+    }
+
+    fn check_grace(&self) -> Result<(), CapError> {
+        self.grace.check().map_err(|error| CapError { field: CapField::Grace, message: error.to_string() })?;
+        let error = |message: &str| Err(CapError::new(CapField::Grace, message));
         match self.grace.of(self.hard) {
-            None if self.hard.is_none() => return error(CapField::Grace, "is a percentage of no hard cap"),
-            None => return error(CapField::Grace, "leaves the range of a quantity"),
-            Some(grace) if grace > Quantity::ZERO && self.hard.is_none() => {
-                return error(CapField::Grace, "means nothing without a hard cap");
-            }
-            Some(_) => {}
+            None if self.hard.is_none() => error("is a percentage, and there is no hard cap that it could be of"),
+            None => error("leaves the range of a quantity"),
+            Some(grace) if grace > Quantity::ZERO && self.hard.is_none() => error("means nothing without a hard cap"),
+            Some(_) => Ok(()),
         }
-        let hard = self.hard;
-        self.soft.sort_by_key(|amount| (amount.of(hard), amount.is_percent()));
-        Ok(())
     }
 }
 
@@ -285,7 +311,14 @@ pub enum CapField {
 #[error("{message}")]
 pub struct CapError {
     pub field: CapField,
+    /// Said of the field: "is negative".
     pub message: String,
+}
+
+impl CapError {
+    fn new(field: CapField, message: &str) -> Self {
+        Self { field, message: message.to_owned() }
+    }
 }
 
 /// A cap that the config gives to every customer of a plan.
@@ -293,6 +326,7 @@ pub struct CapError {
 #[serde(deny_unknown_fields)]
 pub struct PlanCap {
     /// None: every plan, and customers without one.
+    #[serde(deserialize_with = "present")]
     pub plan: Option<String>,
     pub cap: Cap,
 }
@@ -312,6 +346,11 @@ pub fn effective(defaults: &[PlanCap], own: Option<&[Cap]>, plan: Option<&str>) 
     caps
 }
 
+/// A member that is null but never left out: a plan that got lost must not turn a cap into everybody's.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Option::deserialize(deserializer)
+}
+
 /// An optional quantity as a decimal string.
 mod decimal {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -327,3 +366,6 @@ mod decimal {
         text.map(|text| Quantity::parse(&text).map_err(serde::de::Error::custom)).transpose()
     }
 }
+
+#[cfg(test)]
+mod tests;

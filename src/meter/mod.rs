@@ -7,6 +7,7 @@
 //! | `meters` | which meters does an event feed? |
 //! | `zone`, `period`, `window` | which window holds an instant, in a time zone with clock changes? |
 //! | `calendar` | which billing period holds an instant, for a customer with settings of their own? |
+//! | `caps` | how much may a customer use in a period, and what is crossed on the way there? |
 //! | `aggregate`, `members`, `hll` | what is a window's value after one more event? |
 //!
 //! 1. Windows of a meter tile time: they never overlap and never leave a gap. So do a customer's billing periods.

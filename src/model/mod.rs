@@ -1,5 +1,5 @@
 //! The words of the trade, valid by type: ids, quantities, times, outcomes. And how they are written wherever they go
-//! out: `csv`, `hex`.
+//! out: `csv`, `hex`, `units`.
 //!
 //! Nothing here does I/O, reads a clock or knows another folder.
 
@@ -10,6 +10,7 @@ pub mod outbox;
 pub mod outcome;
 pub mod quantity;
 pub mod time;
+pub mod units;
 
 pub use id::{CustomerName, EventKey, Fingerprint, IdEntry, Incarnation, MeterId, Seq, TenantId};
 pub use outbox::{OutboxPosition, RowKind, RowKinds};

@@ -1,4 +1,5 @@
-//! A statement as CSV: lines, then adjustments, then totals per meter, told apart by the first column. Times are UTC.
+//! A statement as CSV: lines, then adjustments, then totals per meter, then what lies above hard caps (`overage`, with the
+//! amount as its value), told apart by the first column. Times are UTC.
 
 use serde_json::{Map, Value};
 
@@ -64,7 +65,20 @@ pub fn render(statement: &Statement) -> Vec<u8> {
         is_final: Some(statement.is_final),
         ..Fields::default()
     });
-    lines.chain(adjustments).chain(meters).for_each(|fields| put(&mut out, statement, &fields));
+    let overages = statement.totals.iter().filter_map(|line| {
+        Some(Fields {
+            kind: "overage",
+            meter: &line.meter,
+            dimensions: Some(&line.dimensions),
+            period: &line.period,
+            from_until: [&line.period_start, &line.period_end],
+            value: Some(line.over()?),
+            state: &line.state,
+            is_final: Some(line.is_final),
+            ..Fields::default()
+        })
+    });
+    lines.chain(adjustments).chain(meters).chain(overages).for_each(|fields| put(&mut out, statement, &fields));
     out
 }
 

@@ -35,7 +35,8 @@ pub struct Line {
     pub original_value: Option<String>,
     pub adjustment: Option<String>,
     pub value: Option<String>,
-    pub overage: String,
+    /// Above the hard cap; null where there is none.
+    pub overage: Option<String>,
     pub event_count: u64,
     pub adjustments: u64,
     pub state: String,
@@ -81,6 +82,13 @@ pub struct MeterTotal {
     pub adjustment: Option<String>,
     pub value: Option<String>,
     pub event_count: u64,
+}
+
+impl Line {
+    /// What was used above the hard cap, if anything was.
+    pub fn over(&self) -> Option<&str> {
+        self.overage.as_deref().filter(|overage| Quantity::parse(overage) != Ok(Quantity::ZERO))
+    }
 }
 
 /// A definition, as far as a statement needs it.

@@ -137,6 +137,25 @@ fn csv_has_lines_adjustments_and_meters_of_one_width() {
 }
 
 #[test]
+fn what_is_above_a_hard_cap_is_told_by_itself_and_only_where_there_is_some() {
+    let over = |overage: Option<&str>| {
+        let mut statement = statement();
+        statement.totals[2].overage = overage.map(str::to_owned);
+        statement.totals[3].overage = None;
+        (text::render(&statement), String::from_utf8(csv::render(&statement)).unwrap())
+    };
+    let (plain_text, plain_csv) = over(Some("0"));
+    assert_eq!(over(None), (plain_text.clone(), plain_csv.clone()));
+    let (text, csv) = over(Some("1.25"));
+    let section = text.strip_prefix(&plain_text).unwrap();
+    assert!(section.starts_with("\nOverage: usage above the hard cap\n\n"), "{section}");
+    assert!(section.contains("| tokens | 2026-11 |   8.5 |    1.25 |"), "{section}");
+    let expected = "overage,ac\u{1b}me,tokens,\"{\"\"model\"\":\"\"a\"\"}\",2026-11,2026-10-31T23:00:00Z,2026-11-30T23:00:00Z,,,\
+                    1.25,,finalized,true,2026-12-02T00:00:00Z,,,\r\n";
+    assert_eq!(csv.strip_prefix(&plain_csv), Some(expected));
+}
+
+#[test]
 fn json_is_what_the_daemon_said_with_totals_per_meter() {
     let json: serde_json::Value = serde_json::from_slice(&render(&statement(), Format::Json).unwrap()).unwrap();
     assert_eq!((&json["final"], &json["totals"][2]["value"]), (&json!(true), &json!("8.5")));

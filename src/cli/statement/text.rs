@@ -21,6 +21,7 @@ pub fn render(statement: &Statement) -> String {
         ("Usage", Some(usage(statement))),
         ("Adjustments: usage that arrived after its window was final", adjustments(statement)),
         ("Totals", Some(totals(statement))),
+        ("Overage: usage above the hard cap", overage(statement)),
     ] {
         if let Some(table) = table {
             write!(out, "\n{title}\n\n{table}\n").expect("a String takes any text");
@@ -120,6 +121,18 @@ fn totals(statement: &Statement) -> Table {
         ]
     });
     table(header, rows, 1..6)
+}
+
+fn overage(statement: &Statement) -> Option<Table> {
+    let rows: Vec<[String; 4]> = statement
+        .totals
+        .iter()
+        .filter_map(|line| {
+            let value = line.value.as_deref().unwrap_or(NOTHING).to_owned();
+            Some([printable(&line.meter), printable(&line.period), value, printable(line.over()?)])
+        })
+        .collect();
+    (!rows.is_empty()).then(|| table(["meter", "period", "value", "overage"], rows.into_iter(), 2..4))
 }
 
 /// The zones in which a statement's times are told.

@@ -1,5 +1,5 @@
-use crate::config::units::*;
 use crate::model::Duration;
+use crate::model::units::*;
 
 #[test]
 fn reads_one_number_and_one_unit() {

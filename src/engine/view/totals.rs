@@ -127,7 +127,7 @@ impl View {
             drop(state);
             for looked in looked {
                 let total = match looked {
-                    Looked::InMemory(total) => Some(reader.hashed(*total)),
+                    Looked::InMemory(total) => Some(reader.hashed(total)),
                     Looked::Elsewhere(row) => reader.read(&row, (as_of, now))?,
                 };
                 page.extend(total.filter(|total| self.is_wanted(query, total, at)));
@@ -276,9 +276,10 @@ impl Stream<'_> {
 }
 
 /// What became of a row under the lock.
+#[expect(clippy::large_enum_variant, reason = "a slice's worth lives for a moment, and most are in memory")]
 enum Looked {
     /// Its counter is in memory. Its hash is still to be made.
-    InMemory(Box<PeriodTotal>),
+    InMemory(PeriodTotal),
     Elsewhere(Row),
 }
 
@@ -295,7 +296,7 @@ fn look(state: &State, row: Row, times: (Timestamp, Timestamp)) -> Result<Looked
     let definition = &state.definitions()[usize::from(series.meter.0)];
     let (meter, incarnation, hard) = (series.meter, state.incarnation(), state.hard_cap_of(series));
     let source = Source { key: &key, meter, definition, period, incarnation, hard };
-    total(&source, counter, &open, times).map(|total| Looked::InMemory(Box::new(total)))
+    total(&source, counter, &open, times).map(Looked::InMemory)
 }
 
 /// Reads what is not in memory, and makes hashes: without the lock.

@@ -34,7 +34,7 @@ pub async fn put_customer(
     params.finish()?;
     check_name(&customer)?;
     let body = document::receive(&app, request).await?;
-    let settings = settings::read(&body, &app.engine.meters())?;
+    let settings = settings::read(&body, &app.engine.meters(), app.options.plans.as_deref())?;
     let answered = app.engine.put_customer(&app.tenant, &customer, settings).map_err(Problem::Refused)?;
     answered.await.map_err(|_| Problem::EngineFailed)?;
     stored(&app, customer).await.map(Json)
@@ -60,7 +60,8 @@ async fn stored(app: &App, customer: String) -> Result<Shown, Problem> {
     Shown::new(&customer, &stored, &app.engine.meters(), clock.effective.unwrap_or(clock.wall))
 }
 
-fn check_name(customer: &str) -> Result<(), Problem> {
+/// Refuses a name that no customer can have.
+pub fn check_name(customer: &str) -> Result<(), Problem> {
     PathName::check_length("customer", customer)?;
     if customer.chars().any(char::is_control) {
         return Err(Problem::parameter("customer", "parameter \"customer\" must not hold control characters"));

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `anchor` | the day of the month that periods start on, 1 to 31; or a date, or an instant (RFC 3339), of which the day of the month counts: an instant's is that of its local day in the time zone |
 //! | `time_zone` | an IANA name; unset: each meter's own |
-//! | `plan` | a name |
+//! | `plan` | a name; where the config's caps are for certain plans, one that the config knows: a slip would leave the customer without caps |
 //!
 //! An anchor means something for meters that are billed by the month only; where there is none it is refused.
 
@@ -17,7 +17,11 @@ use crate::meter::{Meter, Meters, Period, PeriodKind, Zone};
 use crate::model::Timestamp;
 use crate::model::id::NAME_BYTES_MAX;
 
-pub fn read(body: &[u8], meters: &Meters) -> Result<CustomerSettings, Problem> {
+/// Plans that an answer names.
+const PLANS_NAMED_MAX: usize = 32;
+
+/// `plans`: those there are; none: any.
+pub fn read(body: &[u8], meters: &Meters, plans: Option<&[String]>) -> Result<CustomerSettings, Problem> {
     let (mut anchor, mut zone, mut settings) = (None, None, CustomerSettings::default());
     members(body, |name, member| {
         match (name, member.value()) {
@@ -27,7 +31,7 @@ pub fn read(body: &[u8], meters: &Meters) -> Result<CustomerSettings, Problem> {
                 zone = Some(Zone::named(text).map_err(|error| Problem::member(name, format_args!(": {error}")))?);
                 settings.time_zone = Some(text.to_string());
             }
-            ("plan", Value::Text(text)) => settings.plan = Some(read_plan(text)?),
+            ("plan", Value::Text(text)) => settings.plan = Some(read_plan(text, plans)?),
             ("time_zone" | "plan", _) => return Err(Problem::member(name, "must be a string or null")),
             _ => return Err(unknown_member(name)),
         }
@@ -78,11 +82,21 @@ fn read_date(text: &str) -> Option<Anchor> {
     day.parse().ok().map(Anchor::Day)
 }
 
-fn read_plan(text: &str) -> Result<String, Problem> {
-    let legal = (1..=NAME_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
-    legal
-        .then(|| text.to_owned())
-        .ok_or_else(|| Problem::member("plan", "must have 1 to 256 bytes and no control characters"))
+fn read_plan(text: &str, plans: Option<&[String]>) -> Result<String, Problem> {
+    if !(1..=NAME_BYTES_MAX).contains(&text.len()) || text.chars().any(char::is_control) {
+        return Err(Problem::member("plan", "must have 1 to 256 bytes and no control characters"));
+    }
+    match plans {
+        Some(plans) if !plans.iter().any(|plan| plan == text) => Err(unknown_plan(text, plans)),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+fn unknown_plan(text: &str, plans: &[String]) -> Problem {
+    let named: Vec<String> = plans.iter().take(PLANS_NAMED_MAX).map(|plan| format!("{plan:?}")).collect();
+    let more = if plans.len() > named.len() { ", …" } else { "" };
+    let known = if named.is_empty() { "none".to_owned() } else { named.join(", ") };
+    Problem::at("unknown_plan", "/plan", format_args!("{text:?} is no plan of the config; it knows {known}{more}"))
 }
 
 #[cfg(test)]
@@ -91,7 +105,7 @@ mod tests {
     use crate::http::totals::test_meters;
 
     fn settings(body: &str) -> Result<CustomerSettings, Problem> {
-        read(body.as_bytes(), &test_meters())
+        read(body.as_bytes(), &test_meters(), None)
     }
 
     fn anchor(body: &str) -> Option<u8> {
@@ -164,8 +178,28 @@ mod tests {
         let mut meters = test_meters();
         meters.retire(|meter| meter.billing_period == PeriodKind::Month);
         assert!(
-            matches!(read(br#"{"anchor":1}"#, &meters), Err(Problem::Member { pointer, .. }) if pointer == "/anchor")
+            matches!(read(br#"{"anchor":1}"#, &meters, None), Err(Problem::Member { pointer, .. }) if pointer == "/anchor")
         );
-        assert!(read(br#"{"anchor":null,"plan":"pro"}"#, &meters).is_ok());
+        assert!(read(br#"{"anchor":null,"plan":"pro"}"#, &meters, None).is_ok());
+    }
+
+    #[test]
+    fn a_plan_is_one_that_the_config_knows_if_it_names_any_and_the_answer_lists_them() {
+        let plan = |text: &str, plans: &[String]| {
+            let body = serde_json::json!({"plan": text}).to_string();
+            read(body.as_bytes(), &test_meters(), Some(plans)).map(|settings| settings.plan)
+        };
+        let plans = ["free".to_owned(), "pro".to_owned()];
+        assert_eq!(plan("pro", &plans).unwrap().as_deref(), Some("pro"));
+        assert_eq!(read(br#"{"plan":null}"#, &test_meters(), Some(&plans)).unwrap().plan, None);
+        let many: Vec<String> = (0..PLANS_NAMED_MAX + 1).map(|n| format!("p{n:02}")).collect();
+        for (plans, known) in
+            [(&plans[..], r#"it knows "free", "pro""#), (&[], "it knows none"), (&many, r#""p30", "p31", …"#)]
+        {
+            let problem = plan("Pro", plans).unwrap_err();
+            assert!(problem.to_string().ends_with(known), "{problem}");
+            let Problem::Coded { code, pointer, .. } = problem else { panic!("{known}") };
+            assert_eq!((code, pointer.as_deref()), ("unknown_plan", Some("/plan")));
+        }
     }
 }

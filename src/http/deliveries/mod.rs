@@ -123,7 +123,7 @@ pub async fn post_delivery(
     let id = parse_id(id)?;
     let key = request_key(request.headers(), &[Some("POST"), Some("/v1/deliveries/{id}:replay"), Some(&name)])?;
     let body = document::receive(&app, request).await?;
-    request::no_members(&body)?;
+    document::no_members(&body)?;
     let filter = ReplayFilter { delivery: Some(id), ..ReplayFilter::default() };
     let at = app.engine.believed_now();
     let done = deliver(&app, DeliveryOperation::Replay { filter, key, at }).await?;

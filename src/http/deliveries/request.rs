@@ -76,8 +76,3 @@ pub fn filter(mut params: Params, body: &[u8]) -> Result<ReplayFilter, Problem> 
     }
     Ok(ReplayFilter { delivery: None, sink, kind })
 }
-
-/// Nothing but an empty object, or nothing at all.
-pub fn no_members(body: &[u8]) -> Result<(), Problem> {
-    if body.is_empty() { Ok(()) } else { members(body, |name, _| Err(unknown_member(name))) }
-}

@@ -188,6 +188,6 @@ fn what_is_no_id_is_no_delivery() {
     for text in ["", "9", "msg_abc_1_9", "msg_00000abc_1_09"] {
         assert_eq!(parse_id(text).unwrap_err().status(), 404, "{text}");
     }
-    assert!(request::no_members(b"").is_ok() && request::no_members(b"{}").is_ok());
-    assert!(request::no_members(br#"{"sink":"b"}"#).is_err());
+    assert!(document::no_members(b"").is_ok() && document::no_members(b"{}").is_ok());
+    assert!(document::no_members(br#"{"sink":"b"}"#).is_err());
 }

@@ -14,6 +14,9 @@ use crate::http::ingest::ids::Ids;
 use crate::http::instruments::Tally;
 use crate::model::{Code, Outcome};
 
+/// What an id conflict is.
+pub const CONFLICT: &str = "the id was accepted before with another payload";
+
 #[derive(Serialize)]
 struct Summary<'a> {
     accepted: u64,
@@ -71,9 +74,7 @@ fn event_result<'a>(
     let late = answer.late.binary_search(&(index as u32)).is_ok();
     let (seq, code, detail) = match outcome {
         Outcome::Accepted(seq) | Outcome::Duplicate(seq) => (Some(seq.0), None, None),
-        Outcome::Conflict(seq) => {
-            (Some(seq.0), Some(Code::IdConflict), Some("the id was accepted before with another payload"))
-        }
+        Outcome::Conflict(seq) => (Some(seq.0), Some(Code::IdConflict), Some(CONFLICT)),
         Outcome::Rejected(code, detail) => (None, Some(*code), Some(detail.as_ref())),
         Outcome::Capped(detail) => (None, Some(Code::HardCap), Some(detail.as_ref())),
     };

@@ -7,6 +7,7 @@
 //! | body to events | `framing` over `json` over `text` |
 //! | event to fields | `native`, `cloudevent`, checked by `rejection`, times by `instant` |
 //! | fields to values per meter, fingerprint | `feed`, `fingerprint`, put together in `reader`, which hands them to a `sink` |
+//! | events that other routes put together | `door`, written by `compose` |
 //! | outcomes to JSON | `answer`, which names events by `ids` |
 //!
 //! 1. A body is parsed once, on the thread of its connection, borrowing from the received bytes.
@@ -14,8 +15,10 @@
 
 mod answer;
 mod cloudevent;
+pub mod compose;
 pub mod content;
 pub mod decode;
+pub mod door;
 mod feed;
 mod fingerprint;
 pub mod framing;
@@ -24,7 +27,7 @@ mod instant;
 pub mod json;
 mod native;
 mod reader;
-mod rejection;
+pub mod rejection;
 mod sink;
 mod text;
 

@@ -9,7 +9,7 @@ use crate::http::ingest::rejection::{self, Named, Rejection};
 use crate::model::{Quantity, Timestamp};
 
 pub const ID: &str = "usage_event_id";
-const NAMES: [&str; 7] = [ID, "customer", "meter", "quantity", "timestamp", "dimensions", "source"];
+pub const NAMES: [&str; 7] = [ID, "customer", "meter", "quantity", "timestamp", "dimensions", "source"];
 /// The most edits (Damerau-Levenshtein) between a name and the one it was probably meant to be.
 const TYPO_EDITS_MAX: usize = 3;
 

@@ -157,4 +157,4 @@ fn unknown(field: &str, name: &str) -> Rejection {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

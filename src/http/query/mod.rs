@@ -17,6 +17,7 @@ mod request;
 mod rows;
 mod usage;
 
+pub use cursor::{decode_text, encode_text};
 pub use meters::{Page, get_meter, list_meters};
 pub use usage::{customer_usage, meter_usage};
 

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 
-use crate::engine::{View, WindowQuery, WindowState};
+use crate::engine::{MeterTotal, View, WindowQuery, WindowState};
 use crate::http::params::{Params, PathName};
 use crate::http::problem::Problem;
 use crate::http::query::cursor;
@@ -72,7 +72,8 @@ pub struct CustomerUsage {
     next_cursor: Option<String>,
 }
 
-/// Every meter's total for one customer since the meter's current billing period began.
+/// Every meter's total for one customer since the meter's current billing period began, and the caps on it. Caps are looked
+/// at after totals: an event that arrives in between is in their `used` only.
 pub async fn customer_usage(
     State(app): State<Arc<App>>,
     PathName(customer): PathName,
@@ -81,13 +82,19 @@ pub async fn customer_usage(
     params.finish()?;
     PathName::check_length("customer", &customer)?;
     let (tenant, name) = (app.tenant.clone(), customer.clone());
-    let page = read(&app, move |view| {
+    let (page, caps) = read(&app, move |view| {
         let page = view.customer_usage(&tenant, &name)?;
-        let seq = page.seq;
-        Ok((page, seq))
+        let (caps, as_of) = view.caps(&tenant, &name);
+        let seq = page.seq.max(as_of);
+        Ok(((page, caps), seq))
     })
     .await?;
     let meters = app.engine.meters();
-    let rows = page.rows.iter().filter_map(|row| Some(PeriodRow::new(&meters.get(row.meter)?.definition, row)));
+    let caps_on = |meter: MeterId| caps.iter().find(|entry| entry.meter == meter).map_or(&[][..], |entry| &entry.caps);
+    let row = |row: &MeterTotal| {
+        let meter = meters.get(row.meter)?;
+        Some(PeriodRow::new(&meter.definition, row, caps_on(row.meter)))
+    };
+    let rows = page.rows.iter().filter_map(row);
     Ok(Json(CustomerUsage { customer, as_of: page.as_of.to_string(), data: rows.collect(), next_cursor: None }))
 }

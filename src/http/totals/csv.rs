@@ -15,13 +15,12 @@ pub fn put(out: &mut Vec<u8>, row: &TotalRow<'_>) {
     record.plain(row.period);
     record.plain(row.period_start);
     record.plain(row.period_end);
-    for value in [row.value, row.original_value, row.adjustment] {
+    for value in [row.value, row.original_value, row.adjustment, row.overage] {
         match value {
             Some(value) => record.plain(value.0),
             None => record.plain(""),
         }
     }
-    record.plain(row.overage);
     record.plain(row.event_count);
     record.plain(row.adjustments);
     record.plain(row.state);

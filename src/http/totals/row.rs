@@ -3,6 +3,8 @@
 //! 1. Values are decimal strings. `original_value` + `adjustment` = `value`, where null counts as 0.
 //! 2. `value` is null for a least, greatest, average or latest value of no events, as is `original_value` where all
 //!    events came late. `adjustment` is null only if the difference leaves the range of a quantity.
+//! 3. `overage` is what lies above the hard cap of the billing period. It is null where there is no such cap, and where the
+//!    meter has dimensions: a row is a part of what the cap is on. The hash is not of it.
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -10,9 +12,6 @@ use serde::{Serialize, Serializer};
 use crate::engine::{PeriodTotal, WindowState};
 use crate::meter::Definition;
 use crate::model::{Quantity, Timestamp, hex};
-
-/// Caps come with their own issue; until then nothing is over one.
-const NO_OVERAGE: &str = "0";
 
 #[derive(Serialize)]
 pub struct TotalRow<'a> {
@@ -25,7 +24,7 @@ pub struct TotalRow<'a> {
     pub value: Option<Decimal>,
     pub original_value: Option<Decimal>,
     pub adjustment: Option<Decimal>,
-    pub overage: &'static str,
+    pub overage: Option<Decimal>,
     pub event_count: u64,
     pub adjustments: u64,
     pub state: &'static str,
@@ -74,7 +73,7 @@ impl<'a> TotalRow<'a> {
             value: total.value.map(Decimal),
             original_value: total.original.map(Decimal),
             adjustment: adjustment(total).map(Decimal),
-            overage: NO_OVERAGE,
+            overage: total.overage.map(Decimal),
             event_count: total.event_count,
             adjustments: total.adjustments,
             state: total.state.as_str(),

@@ -5,19 +5,19 @@ use crate::meter::{Aggregation, Definition, Late};
 use crate::model::{Duration, Fingerprint, Quantity, Timestamp};
 
 /// Writes down what it is handed.
-struct Notes {
-    meters: Arc<Meters>,
-    events: Vec<Result<Taken, (Code, String)>>,
+pub struct Notes {
+    pub meters: Arc<Meters>,
+    pub events: Vec<Result<Taken, (Code, String)>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-struct Taken {
-    id: String,
+pub struct Taken {
+    pub id: String,
     source: String,
     customer: String,
     timestamp: Option<Timestamp>,
     fingerprint: Fingerprint,
-    raw: String,
+    pub raw: String,
     feeds: Vec<(u16, Value, Vec<Option<String>>)>,
 }
 
@@ -74,7 +74,7 @@ fn definition(slug: &str, event_type: &str, aggregation: Aggregation, value: Opt
 }
 
 /// tokens 0, requests 1, users 2, credit 3
-fn meters() -> Arc<Meters> {
+pub fn meters() -> Arc<Meters> {
     let mut meters = Meters::new();
     for (id, definition) in [
         definition("tokens", "llm", Aggregation::Sum, Some("$.usage.tokens")),

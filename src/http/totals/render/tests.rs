@@ -43,6 +43,7 @@ pub fn total() -> PeriodTotal {
         bounds: Window { start: at("2026-11-01T00:00:00Z"), end: at("2026-12-01T00:00:00Z") },
         value: Some(Quantity::parse("10.5").unwrap()),
         original: Some(Quantity::parse("12").unwrap()),
+        overage: Some(Quantity::parse("0.5").unwrap()),
         event_count: 3,
         adjustments: 1,
         revision: 2,
@@ -51,7 +52,6 @@ pub fn total() -> PeriodTotal {
         hash: [0xab; 32],
         as_of: at("2026-12-02T00:00:00Z"),
         approximate: false,
-        overage: None,
     }
 }
 
@@ -64,7 +64,7 @@ fn row() -> serde_json::Value {
     serde_json::json!({
         "customer": "c,1", "meter": "monthly", "dimensions": {"model": "g\"pt", "region": null}, "period": "2026-11",
         "period_start": "2026-11-01T00:00:00Z", "period_end": "2026-12-01T00:00:00Z", "value": "10.5",
-        "original_value": "12", "adjustment": "-1.5", "overage": "0", "event_count": 3, "adjustments": 1,
+        "original_value": "12", "adjustment": "-1.5", "overage": "0.5", "event_count": 3, "adjustments": 1,
         "state": "finalized", "revision": 2, "incarnation": 1, "hash": "ab".repeat(32),
         "as_of": "2026-12-02T00:00:00Z", "final": true,
     })
@@ -77,10 +77,11 @@ fn rendered(asked: &str, page: &TotalsPage, next_cursor: Option<&str>) -> serde_
 
 #[test]
 fn a_document_has_the_rows_and_where_it_goes_on() {
-    let open = PeriodTotal { state: WindowState::Open, approximate: true, original: None, value: None, ..total() };
+    let nothing = PeriodTotal { original: None, value: None, overage: None, ..total() };
+    let open = PeriodTotal { state: WindowState::Open, approximate: true, ..nothing };
     let document = rendered("current", &page(vec![total(), open], None), Some("ff"));
     let mut second = row();
-    for (name, value) in [("value", "null"), ("original_value", "null"), ("adjustment", "\"0\"")] {
+    for (name, value) in [("value", "null"), ("original_value", "null"), ("adjustment", "\"0\""), ("overage", "null")] {
         second[name] = serde_json::from_str(value).unwrap();
     }
     (second["state"], second["final"], second["approximate"]) = ("open".into(), false.into(), true.into());
@@ -128,16 +129,17 @@ fn lines_are_rows_by_themselves() {
 
 #[test]
 fn csv_has_a_header_and_the_same_members_in_the_same_order() {
-    let nothing = PeriodTotal { customer: "=1".into(), value: None, original: None, approximate: true, ..total() };
+    let nothing = PeriodTotal { value: None, original: None, overage: None, ..total() };
+    let nothing = PeriodTotal { customer: "=1".into(), approximate: true, ..nothing };
     let text = String::from_utf8(Renderer::new(Arc::new(meters())).rows(Format::Csv, &[total(), nothing])).unwrap();
     let lines: Vec<&str> = text.split_terminator("\r\n").collect();
     assert_eq!(format!("{}\r\n", lines[0]), csv::HEADER);
     let hash = "ab".repeat(32);
     let dimensions = r#""{""model"":""g\""pt"",""region"":null}""#;
     let period = "2026-11,2026-11-01T00:00:00Z,2026-12-01T00:00:00Z";
-    let tail = format!("0,3,1,finalized,2,1,{hash},2026-12-02T00:00:00Z,true");
-    assert_eq!(lines[1], format!("\"c,1\",monthly,{dimensions},{period},10.5,12,-1.5,{tail},false"));
-    assert_eq!(lines[2], format!("'=1,monthly,{dimensions},{period},,,0,{tail},true"));
+    let tail = format!("3,1,finalized,2,1,{hash},2026-12-02T00:00:00Z,true");
+    assert_eq!(lines[1], format!("\"c,1\",monthly,{dimensions},{period},10.5,12,-1.5,0.5,{tail},false"));
+    assert_eq!(lines[2], format!("'=1,monthly,{dimensions},{period},,,0,,{tail},true"));
     let members = row();
     let columns: Vec<&str> = lines[0].split(',').collect();
     assert!(columns.iter().all(|column| *column == "approximate" || members.get(column).is_some()), "{columns:?}");
