@@ -109,7 +109,7 @@ fn describe_caps() {
     describe_counter!(EVENTS_CAPPED, "Events that a hard cap refused, by the meter whose cap it is.");
     describe_counter!(
         THRESHOLDS_CROSSED,
-        "Alerts by meter and threshold; thresholds that only customers' own caps name are other."
+        "Alerts by meter and threshold; amounts that only customers' own caps name are other."
     );
     describe_counter!(THRESHOLDS_RECOVERED, "Alerts that recovered, by meter and threshold.");
     describe_gauge!(

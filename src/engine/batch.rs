@@ -184,14 +184,14 @@ impl Batches {
         self.build_again(batch, None)
     }
 
-    /// The same events, counted in this billing period whatever their time: in the window of it that is nearest.
-    pub(super) fn cut_into(&self, batch: Batch, period: BillingPeriod) -> Batch {
-        self.build_again(batch, Some(period))
+    /// The same events, counted in this billing period whatever their time: in this window of it, or else the nearest one.
+    pub(super) fn cut_into(&self, batch: Batch, period: BillingPeriod, window: Option<Window>) -> Batch {
+        self.build_again(batch, Some((period, window)))
     }
 
-    fn build_again(&self, mut batch: Batch, period: Option<BillingPeriod>) -> Batch {
+    fn build_again(&self, mut batch: Batch, place: Option<(BillingPeriod, Option<Window>)>) -> Batch {
         let mut builder = BatchBuilder::new(self.0.clone(), batch.tenant.clone(), batch.received_at);
-        builder.period = period;
+        builder.place = place;
         for slot in std::mem::take(&mut batch.slots) {
             match slot {
                 Slot::Rejected(code, detail) => builder.reject(code, detail),
@@ -237,8 +237,8 @@ pub struct BatchBuilder {
     /// By meter: the period that its last event fell into, of customers without a schedule of their own.
     last_periods: Vec<Option<(Window, u32)>>,
     periods: HashMap<BillingPeriod, u32>,
-    /// All events are counted in this one.
-    period: Option<BillingPeriod>,
+    /// All events are counted in this period, and in this window of it.
+    place: Option<(BillingPeriod, Option<Window>)>,
     scratch: Vec<u8>,
 }
 
@@ -258,7 +258,7 @@ impl BatchBuilder {
             ids: String::new(),
             commits: None,
         };
-        Self { context, batch, windows, last_periods, periods: HashMap::new(), period: None, scratch: Vec::new() }
+        Self { context, batch, windows, last_periods, periods: HashMap::new(), place: None, scratch: Vec::new() }
     }
 
     /// Makes room for so many events of so many bytes altogether.
@@ -361,9 +361,11 @@ impl BatchBuilder {
         (customer, raw): (&str, &[u8]),
         feeds: impl Iterator<Item = (MeterId, Value, D)>,
     ) -> (Range<usize>, Range<usize>) {
-        let Self { context, batch, windows, last_periods, periods, period: only, scratch: prefix } = self;
+        let Self { context, batch, windows, last_periods, periods, place, scratch: prefix } = self;
+        let only = place.map(|(period, _)| period);
         // Where it is counted.
-        let at = only.map_or(timestamp, |only| timestamp.clamp(only.bounds.start, last_instant(only.bounds)));
+        let bounds = place.map(|(period, window)| window.unwrap_or(period.bounds));
+        let at = bounds.map_or(timestamp, |bounds| timestamp.clamp(bounds.start, last_instant(bounds)));
         let first_feed = batch.feeds.len();
         prefix.clear();
         key::put_customer(prefix, batch.tenant.as_str(), customer);

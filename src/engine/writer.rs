@@ -8,7 +8,7 @@
 //! 4. An epoch is closed only between groups, so the store's position is always a frame's end.
 //! 5. Only time that was believed (`clock_guard`) makes a window late, closes one, or forgets an id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::engine::Options;
@@ -19,6 +19,7 @@ use crate::engine::outbox::Done;
 use crate::engine::record::{self, Record, Tally};
 use crate::engine::state::caps::accounts::Hold;
 use crate::engine::state::{FoldError, LoadError, State};
+use crate::journal::PAYLOAD_BYTES_MAX;
 use crate::model::{Duration, IdEntry, Outcome, Seq, TenantId, Timestamp};
 use crate::store::{Commit, StoreError};
 use parking_lot::RwLock;
@@ -42,6 +43,8 @@ use time::BUSY_TICK;
 
 /// A group takes no further batch from this size on.
 pub const GROUP_BYTES: usize = 4 << 20;
+/// A group is ended from this size on, even within a batch: an event and its alerts still fit.
+const GROUP_BYTES_MAX: usize = PAYLOAD_BYTES_MAX - (6 << 20);
 /// Past so many times the ids of an epoch the store is waited for.
 const EPOCHS_BEHIND_MAX: usize = 2;
 /// Counters copied out between two batches: well under a millisecond.
@@ -125,6 +128,8 @@ pub struct Writer<R> {
     payload: Vec<u8>,
     first: Seq,
     answers: Vec<(R, Answer)>,
+    /// Groups of their own that one batch has filled, before the open one.
+    full: VecDeque<(Seq, u32, Vec<u8>)>,
     tallies: BTreeMap<TenantId, Tally>,
     handover: Handover,
     epoch_opened: Duration,
@@ -157,6 +162,7 @@ impl<R> Writer<R> {
             payload: Vec::new(),
             first: position.next(),
             answers: Vec::new(),
+            full: VecDeque::new(),
             tallies: BTreeMap::new(),
             handover: Handover::Idle,
             epoch_opened: Duration::ZERO,
@@ -234,7 +240,7 @@ impl<R> Writer<R> {
                 }
                 Slot::Event(item) => item,
             };
-            let feeds = match self.judge(&mut state, batch, item, &mut found, now)? {
+            let feeds = match self.judge(&mut state, (batch, item), &mut found, (now, hold.is_some()))? {
                 Ok(feeds) => feeds,
                 Err(outcome) => {
                     outcomes.push(outcome);
@@ -260,7 +266,7 @@ impl<R> Writer<R> {
             } else {
                 Self::due_alerts(&state, (batch, item, open.last), (&feeds, &counted))
             };
-            if !alerts.is_empty() {
+            if !alerts.is_empty() || self.payload.len() >= GROUP_BYTES_MAX {
                 self.put_alerts(&mut state, &mut open, alerts);
             }
         }
@@ -294,12 +300,12 @@ impl<R> Writer<R> {
     }
 
     pub fn group_bytes(&self) -> usize {
-        self.payload.len()
+        self.payload.len() + self.full.iter().map(|(.., payload)| payload.len()).sum::<usize>()
     }
 
     /// Someone waits for an answer from the open group, or something was decided without a request.
     pub fn has_group(&self) -> bool {
-        !self.answers.is_empty() || !self.payload.is_empty()
+        !self.answers.is_empty() || !self.payload.is_empty() || !self.full.is_empty()
     }
 
     fn put_tallies(&mut self, state: &mut State) {
@@ -309,15 +315,26 @@ impl<R> Writer<R> {
         }
     }
 
-    /// Closes the open group; `buffer` becomes the next one's.
+    /// Ends the group within a batch: with what comes next it may be larger than a frame. What was answered waits for the last
+    /// of them.
+    fn end_group(&mut self, state: &State) {
+        let count = group_count(self.first, state.position());
+        self.full.push_back((self.first, count, std::mem::take(&mut self.payload)));
+        self.first = state.position().next();
+    }
+
+    /// Closes the oldest group; `buffer` becomes the next one's.
     pub fn seal(&mut self, mut buffer: Vec<u8>) -> Group<R> {
+        if let Some((first, count, payload)) = self.full.pop_front() {
+            return Group { first, count, payload, answers: Vec::new() };
+        }
         let state = self.state.clone();
         let mut state = state.write();
         if !self.payload.is_empty() {
             self.put_tallies(&mut state);
         }
         let position = state.position();
-        let count = u32::try_from(position.next().0 - self.first.0).expect("a group is far smaller than 2^32 records");
+        let count = group_count(self.first, position);
         buffer.clear();
         let group = Group {
             first: self.first,
@@ -400,6 +417,10 @@ impl<R> Writer<R> {
             self.state.write().leave(LEAVE_SLICE);
         }
     }
+}
+
+fn group_count(first: Seq, last: Seq) -> u32 {
+    u32::try_from(last.next().0 - first.0).expect("a group is far smaller than 2^32 records")
 }
 
 /// Applies a record of the writer's own.

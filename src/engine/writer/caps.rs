@@ -6,7 +6,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Writer, WriterError, apply_own};
+use super::{GROUP_BYTES_MAX, Writer, WriterError, apply_own};
 use crate::engine::batch::{Batch, Item};
 use crate::engine::caps::{Alert, AlertEvent, AlertState, CapsChange};
 use crate::engine::key;
@@ -128,6 +128,9 @@ impl<R> Writer<R> {
     pub(super) fn put_alerts(&mut self, state: &mut State, open: &mut Open<'_>, alerts: Vec<Alert>) {
         open.finish(&mut self.payload, state);
         alerts.into_iter().for_each(|alert| self.put_alert(state, alert));
+        if self.payload.len() >= GROUP_BYTES_MAX {
+            self.end_group(state);
+        }
         *open = Open::start(&mut self.payload, open.batch, state.position());
     }
 

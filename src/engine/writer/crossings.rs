@@ -4,18 +4,20 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::engine::caps::{Alert, AlertState};
 use crate::engine::state::State;
-use crate::meter::{PlanCap, Threshold};
+use crate::meter::{Amount, PlanCap, Threshold};
 use crate::metrics::{
     CAPS_EXCEEDED, EVENTS_CAPPED, RESERVATIONS, RESERVATIONS_HELD, THRESHOLD_CROSSED_TIMESTAMP, THRESHOLDS_CROSSED,
     THRESHOLDS_RECOVERED,
 };
-use crate::model::Timestamp;
+use crate::model::{Quantity, Timestamp};
 
-/// The label of thresholds that the config does not name: there may be any number of them.
+/// The label of all other thresholds: there may be any number of them.
 const OTHER: &str = "other";
+/// The greatest whole percentage that has a label of its own.
+const PERCENT_MAX: i64 = 200;
 
 pub struct Crossings {
-    /// Meter and threshold as the config has them: these have labels of their own.
+    /// Meter and threshold as the config has them: these have labels of their own, too.
     named: HashSet<(String, String)>,
 }
 
@@ -42,7 +44,7 @@ impl Crossings {
     pub fn note(&self, alert: &Alert) {
         let meter = alert.meter.clone();
         let threshold = alert.threshold.to_string();
-        let is_named = alert.threshold == Threshold::Hard || self.named.contains(&(meter.clone(), threshold.clone()));
+        let is_named = is_common(alert.threshold) || self.named.contains(&(meter.clone(), threshold.clone()));
         let label = if is_named { threshold } else { OTHER.to_owned() };
         let (id, used, cap) = (alert.id(), alert.used, alert.cap.id.as_str());
         let (tenant, customer, threshold) = (&alert.tenant, &alert.customer, alert.threshold);
@@ -85,5 +87,16 @@ impl Crossings {
     /// An event was refused by a cap on this meter.
     pub fn refused(&self, meter: &str) {
         metrics::counter!(EVENTS_CAPPED, "meter" => meter.to_owned()).increment(1);
+    }
+}
+
+/// One of a bounded number of thresholds, each with a label of its own whoever has it: the hard cap, and whole percentages.
+fn is_common(threshold: Threshold) -> bool {
+    match threshold {
+        Threshold::Hard => true,
+        Threshold::Soft(Amount::Percent(percent)) => {
+            percent.scaled() % Quantity::ONE.scaled() == 0 && percent <= Quantity::from_integer(PERCENT_MAX)
+        }
+        Threshold::Soft(Amount::Absolute(_)) => false,
     }
 }

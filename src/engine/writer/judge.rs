@@ -12,10 +12,9 @@ impl<R> Writer<R> {
     pub(super) fn judge<'b>(
         &self,
         state: &mut State,
-        batch: &'b Batch,
-        item: &Item,
+        (batch, item): (&'b Batch, &Item),
         found: &mut Found,
-        now: Timestamp,
+        (now, is_commit): (Timestamp, bool),
     ) -> Result<Result<Feeds<'b>, Outcome>, FoldError> {
         let horizon = state.clock().horizon();
         let remembered = |entry: &IdEntry| entry.seq >= horizon;
@@ -37,7 +36,8 @@ impl<R> Writer<R> {
             feed.late = state.is_late(&feed, &mut located, now)?;
             if feed.late {
                 let definition = &state.definitions()[usize::from(feed.meter.0)];
-                if definition.late == Late::Reject {
+                // What was set aside in time is never too late.
+                if definition.late == Late::Reject && !is_commit {
                     let (slug, end) = (&definition.slug, feed.window.end);
                     let detail = format!("meter {slug}: the window that ended at {end} is final");
                     return Ok(Err(Outcome::Rejected(Code::LateRejected, detail.into())));

@@ -5,7 +5,7 @@
 //! 3. Whoever asks again is told what became of it.
 
 use super::{Answer, Writer, WriterError};
-use crate::engine::batch::{Batch, Slot};
+use crate::engine::batch::Batch;
 use crate::engine::caps::{Reservation, ReservationRefused, ReservationState, Reserve, Verdict};
 use crate::engine::key;
 use crate::engine::outbox::Done;
@@ -13,6 +13,7 @@ use crate::engine::record::CapsRecord;
 use crate::engine::state::State;
 use crate::engine::state::caps::accounts::Hold;
 use crate::engine::state::caps::{reservation_name, verdict};
+use crate::meter::CapPeriod;
 use crate::model::{Duration, Outcome, Quantity, Seq, TenantId};
 
 /// The least by which a Tick moves effective time.
@@ -71,8 +72,8 @@ impl<R> Writer<R> {
         let account = state.account_named(&name, wanted.meter);
         state.keep_up(account, (&wanted.period, wanted.window))?;
         let verdict = verdict(state.caps().account(account), wanted.quantity, |kind| match kind {
-            crate::meter::CapPeriod::Billing => wanted.period.bounds,
-            crate::meter::CapPeriod::Window => wanted.window,
+            CapPeriod::Billing => wanted.period.bounds,
+            CapPeriod::Window => wanted.window,
         });
         state.release_account(account);
         Ok((!verdict.allowed).then_some(verdict))
@@ -105,9 +106,12 @@ impl<R> Writer<R> {
             let mut state = state.write();
             self.put_time(&mut state, super::BUSY_TICK);
             self.expire(&mut state);
-            state.caps().reservations().get(&name).cloned()
+            let known = state.caps().reservations().get(&name).cloned();
+            known.map(|known| (is_capped_by_window(&state, &known), known))
         };
-        let Some(reservation) = known else { return Ok(self.refusal(ReservationRefused::Unknown)) };
+        let Some((is_capped_by_window, reservation)) = known else {
+            return Ok(self.refusal(ReservationRefused::Unknown));
+        };
         let hold = match reservation.state {
             ReservationState::Held => {
                 Hold { quantity: reservation.quantity, billing: reservation.period.bounds, window: reservation.window }
@@ -118,12 +122,13 @@ impl<R> Writer<R> {
             }
             ReservationState::Committed { seq, .. } => return self.commit_again(&batch, &name, seq),
         };
-        let batch = self.batches.cut_into(batch, reservation.period);
-        let quantity = quantity_of(&batch);
+        let window = is_capped_by_window.then_some(reservation.window);
+        let batch = self.batches.cut_into(batch, reservation.period, window);
         let answer = self.decide(&batch, Some(&hold))?;
         let [Outcome::Accepted(seq) | Outcome::Duplicate(seq)] = answer.outcomes[..] else { return Ok(answer) };
         let state = self.state.clone();
         let mut state = state.write();
+        let quantity = quantity_of(&state, &batch);
         let (tenant, at) = (reservation.tenant.as_str(), self.believed(&state));
         self.put_caps(&mut state, &CapsRecord::Committed { tenant, id, seq, quantity, at });
         self.crossings.ended("committed");
@@ -157,15 +162,15 @@ fn as_it_is(state: &State, name: &[u8]) -> Done {
     known.map_or(Done::ReservationRefused(ReservationRefused::Unknown), |known| Done::Reserved(Box::new(known.clone())))
 }
 
+/// Whether windows limit the reservation's account: then its usage counts in the window that it was set aside in.
+fn is_capped_by_window(state: &State, reservation: &Reservation) -> bool {
+    let slug = &state.definitions()[usize::from(reservation.meter.0)].slug;
+    let name = key::account_name(reservation.tenant.as_str(), &reservation.customer, slug);
+    state.caps_of(&name, reservation.meter).iter().any(|cap| cap.period == CapPeriod::Window)
+}
+
 /// What the one event of a batch counts.
-fn quantity_of(batch: &Batch) -> Quantity {
-    let item = batch.slots.iter().find_map(|slot| match slot {
-        Slot::Event(item) => Some(item),
-        Slot::Rejected(..) => None,
-    });
-    let value = item.and_then(|item| batch.feeds.get(item.feeds.start)).map(|feed| feed.value);
-    match value {
-        Some(crate::meter::Value::Quantity(quantity)) => quantity,
-        _ => Quantity::ZERO,
-    }
+fn quantity_of(state: &State, batch: &Batch) -> Quantity {
+    let feed = batch.items().next().and_then(|item| batch.feeds.get(item.feeds.start));
+    feed.map_or(Quantity::ZERO, |feed| Quantity::from_scaled(state.change_by(feed.meter, feed.value)))
 }

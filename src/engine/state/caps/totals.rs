@@ -142,7 +142,12 @@ impl State {
 
     /// How a feed changes what a count or a sum comes to. Scaled.
     pub fn change_of(&self, feed: &Feed<'_>) -> i128 {
-        match (feed.value, self.definitions[usize::from(feed.meter.0)].aggregation) {
+        self.change_by(feed.meter, feed.value)
+    }
+
+    /// The same by meter and value.
+    pub fn change_by(&self, meter: MeterId, value: Value) -> i128 {
+        match (value, self.definitions[usize::from(meter.0)].aggregation) {
             (Value::Quantity(quantity), Aggregation::Sum) => quantity.scaled(),
             _ => Quantity::ONE.scaled(),
         }
