@@ -88,8 +88,8 @@ pub struct PeriodTotal {
     /// A final row: when it became final or was adjusted last. Any other: effective time when it was read.
     pub as_of: Timestamp,
     pub approximate: bool,
-    /// What is above the customer's hard cap for billing periods; none without such a cap, and of meters with dimensions. Of a
-    /// final row: above the cap that held when it became final.
+    /// What is above the customer's hard cap for billing periods, 0 without one; of a final row: above the cap that held when it
+    /// became final. None: there is such a cap, and the row is one of several, by dimensions, that it counts together.
     pub overage: Option<Quantity>,
 }
 
@@ -411,6 +411,7 @@ fn total(
 
 fn overage(source: &Source<'_>, counter: &PeriodCounter, value: Option<Quantity>) -> Option<Quantity> {
     let hard = if counter.is_final { counter.hard } else { source.hard };
-    let hard = hard.filter(|_| source.definition.dimensions.is_empty())?;
-    Some(value.unwrap_or_default().saturating_sub(hard).max(Quantity::ZERO))
+    let Some(hard) = hard else { return Some(Quantity::ZERO) };
+    let is_whole = source.definition.dimensions.is_empty();
+    is_whole.then(|| value.unwrap_or_default().saturating_sub(hard).max(Quantity::ZERO))
 }

@@ -68,7 +68,7 @@ fn a_row_says_what_was_used_when_how_final_it_is_and_proves_it_by_its_hash() {
     let expected = json!({
         "customer": "a/b c", "meter": "tokens", "dimensions": {"model": "x", "region": null}, "period": "2026-11",
         "period_start": "2026-11-01T00:00:00Z", "period_end": "2026-12-01T00:00:00Z", "value": "2.5",
-        "original_value": "2.5", "adjustment": "0", "overage": null, "event_count": 2, "adjustments": 0, "state": "open",
+        "original_value": "2.5", "adjustment": "0", "overage": "0", "event_count": 2, "adjustments": 0, "state": "open",
         "revision": 0, "incarnation": 1, "hash": hash(row), "as_of": page["as_of"], "final": false,
     });
     assert_eq!(*row, expected);
