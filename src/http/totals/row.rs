@@ -3,8 +3,8 @@
 //! 1. Values are decimal strings. `original_value` + `adjustment` = `value`, where null counts as 0.
 //! 2. `value` is null for a least, greatest, average or latest value of no events, as is `original_value` where all
 //!    events came late. `adjustment` is null only if the difference leaves the range of a quantity.
-//! 3. `overage` is what lies above the hard cap of the billing period. It is null where there is no such cap, and where the
-//!    meter has dimensions: a row is a part of what the cap is on. The hash is not of it.
+//! 3. `overage` is what lies above the hard cap of the billing period, 0 without one. It is null where the meter has dimensions and
+//!    there is such a cap: a row is a part of what that counts. The hash is not of it.
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
