@@ -283,6 +283,9 @@ fn check_presence(table: &DeTable<'_>, draft: &mut Draft, item: &Item<'_>, error
     for (keys, help) in kind.needs() {
         check_one_of(table, kind, keys, help, item, errors);
     }
+    if kind == Kind::Postgres && draft.send.contains(RowKind::Alerts) {
+        check_alerts_table(table, draft, item, errors);
+    }
     for name in URL_KEYS.into_iter().filter(|name| kind.takes(name)) {
         let full = format!("{}.{name}", item.key);
         let Some((key_span, value)) = reader::entry(table, name).filter(|_| !errors.spoilt(&[&full])) else { continue };
@@ -292,6 +295,17 @@ fn check_presence(table: &DeTable<'_>, draft: &mut Draft, item: &Item<'_>, error
             _ => errors.set(&mut draft.database, &url, address::postgres(name, &draft.url).map(Some)),
         }
     }
+}
+
+/// Alerts go to a table whose name is this one's and more.
+fn check_alerts_table(table: &DeTable<'_>, draft: &Draft, item: &Item<'_>, errors: &mut Errors) {
+    let full = format!("{}.table", item.key);
+    let Some((span, value)) = reader::entry(table, "table").filter(|_| !errors.spoilt(&[&full])) else { return };
+    let check = |error| {
+        let help = "shorten it, or leave \"alerts\" out: send = [\"windows\", \"adjustments\"]";
+        Refusal::new(format!("`table` {error}")).with_help(help)
+    };
+    errors.check(&Item::new(full, span, value), draft.table.alerts().map(drop).map_err(check));
 }
 
 fn check_keys_fit(table: &DeTable<'_>, kind: Kind, item: &Item<'_>, errors: &mut Errors) {

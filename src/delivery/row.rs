@@ -10,6 +10,18 @@
 //! | `delta` | decimal text, in adjustments only; null: it leaves the range of a quantity | decimal; empty |
 //! | `hash` | hex | the same |
 //!
+//! | of an alert | JSON | CSV |
+//! | --- | --- | --- |
+//! | `alert_id`, `threshold` | text | the same |
+//! | `tenant`, `customer`, `meter`, `cap` | text | text, guarded as above |
+//! | `amount`, `used` | decimal text | decimal |
+//! | `hard` | decimal text; null: the cap has none | decimal; empty |
+//! | `soft` | array of amounts as text | the same array, as text |
+//! | `period` | the billing period's name; null: it is a window | text; empty |
+//! | `period_start`, `period_end`, `at` | RFC 3339, UTC | the same |
+//! | `generation`, `enforce`, `late` | number, boolean, boolean | the same |
+//! | `event` | object of `usage_event_id` and `seq`; null: a change of caps | two columns, `usage_event_id` and `event_seq`; empty |
+//!
 //! In a file a row begins with `type`, which a webhook says once, for the whole message.
 //!
 //! 1. The same row, the same bytes: nothing here depends on when or how often it is sent.
@@ -18,36 +30,23 @@
 
 use std::io::{self, Write};
 
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
-
-use crate::engine::OutboxRow;
-use crate::engine::outbox::{DimensionsJson, put_members};
+use crate::engine::caps::Alert;
+use crate::engine::outbox::{DimensionsJson, SoftJson, Typed};
+use crate::engine::{OutboxRow, RowContent, UsageRow};
 use crate::model::csv::Record;
 use crate::model::{Quantity, RowKind, hex};
 
-/// The names of a CSV record's columns.
-pub const CSV_HEADER: &str = "type,tenant,customer,meter,dimensions,window_start,window_end,value,event_count,revision,\
+const USAGE_HEADER: &str = "type,tenant,customer,meter,dimensions,window_start,window_end,value,event_count,revision,\
 incarnation,delta,hash\r\n";
 
-/// What a message of these rows is called.
-pub fn type_of(kind: RowKind) -> &'static str {
+const ALERT_HEADER: &str = "type,alert_id,tenant,customer,meter,cap,threshold,amount,used,hard,soft,period,\
+period_start,period_end,generation,enforce,usage_event_id,event_seq,late,at\r\n";
+
+/// The names of a CSV record's columns.
+pub fn csv_header(kind: RowKind) -> &'static str {
     match kind {
-        RowKind::Windows => "window.finalized",
-        RowKind::Adjustments => "window.adjusted",
-        RowKind::Alerts => "alert.triggered",
-    }
-}
-
-/// A row as a JSON object that begins with its type, borrowed.
-struct TypedJson<'a>(&'a OutboxRow);
-
-impl Serialize for TypedJson<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("type", type_of(self.0.kind))?;
-        put_members(&mut map, self.0)?;
-        map.end()
+        RowKind::Windows | RowKind::Adjustments => USAGE_HEADER,
+        RowKind::Alerts => ALERT_HEADER,
     }
 }
 
@@ -73,27 +72,57 @@ impl Write for Counter {
 
 /// Appends the row as a line of NDJSON.
 pub fn put_line(out: &mut Vec<u8>, row: &OutboxRow) {
-    serde_json::to_writer(&mut *out, &TypedJson(row)).expect("strings and numbers are JSON");
+    serde_json::to_writer(&mut *out, &Typed(row)).expect("strings and numbers are JSON");
     out.push(b'\n');
 }
 
 /// Appends the row as a CSV record.
 pub fn put_csv(out: &mut Vec<u8>, row: &OutboxRow) {
     let mut record = Record::new(out);
-    record.plain(type_of(row.kind));
+    record.plain(row.type_name());
+    match &row.content {
+        RowContent::Usage(row) => put_usage(&mut record, row),
+        RowContent::Alert(alert) => put_alert(&mut record, alert),
+    }
+    record.end();
+}
+
+fn put_usage(record: &mut Record<'_>, row: &UsageRow) {
     record.text(&row.tenant);
     record.text(&row.customer);
     record.text(&row.meter);
     record.quoted(&serde_json::to_string(&DimensionsJson(&row.dimensions)).expect("strings are JSON"));
     record.plain(row.window.start);
     record.plain(row.window.end);
-    put_quantity(&mut record, row.value);
+    put_quantity(record, row.value);
     record.plain(row.event_count);
     record.plain(row.revision);
     record.plain(row.incarnation.0);
-    put_quantity(&mut record, row.delta.filter(|_| row.kind == RowKind::Adjustments));
+    put_quantity(record, row.change.delta());
     record.plain(hex::encode(&row.hash));
-    record.end();
+}
+
+fn put_alert(record: &mut Record<'_>, alert: &Alert) {
+    record.plain(alert.id());
+    record.text(&alert.tenant);
+    record.text(&alert.customer);
+    record.text(&alert.meter);
+    record.text(&alert.cap.id);
+    record.plain(alert.threshold);
+    record.plain(alert.amount);
+    record.plain(alert.used);
+    put_quantity(record, alert.cap.hard);
+    record.quoted(&serde_json::to_string(&SoftJson(alert)).expect("strings are JSON"));
+    record.text(alert.period.as_deref().unwrap_or_default());
+    record.plain(alert.bounds.start);
+    record.plain(alert.bounds.end);
+    record.plain(alert.generation);
+    record.plain(alert.cap.enforce);
+    let event = alert.event.as_ref();
+    record.text(event.map_or("", |event| &event.usage_event_id));
+    record.plain(event.and_then(|event| event.seq).map_or_else(String::new, |seq| seq.to_string()));
+    record.plain(alert.late);
+    record.plain(alert.at);
 }
 
 fn put_quantity(record: &mut Record<'_>, quantity: Option<Quantity>) {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::delivery::testing;
 use crate::engine::{
-    Attempt, Delivery, DeliveryId, DeliveryOperation, DeliveryState, Done, OutboxRow, Plan, Refused, SinkPause,
-    SinkWork,
+    Attempt, Delivery, DeliveryId, DeliveryOperation, DeliveryState, Done, OutboxRow, Plan, Refused, RowContent,
+    SinkPause, SinkWork, UsageChange, UsageRow,
 };
 use crate::model::{Duration, Incarnation, OutboxPosition, Quantity, RowKind, RowKinds, Seq, Timestamp, Window};
 
@@ -164,21 +165,25 @@ pub fn due(delivery: &Delivery) -> Timestamp {
 
 /// Some row at this place.
 pub fn row(kind: RowKind, position: OutboxPosition) -> OutboxRow {
+    let change = match kind {
+        RowKind::Windows => UsageChange::Final,
+        RowKind::Adjustments => UsageChange::Adjusted { delta: Some(Quantity::ZERO) },
+        RowKind::Alerts => return OutboxRow { position, ..testing::alert(position.index) },
+    };
     let end = start().saturating_add(Duration::from_secs(position.seq.0));
-    OutboxRow {
-        position,
-        kind,
+    let usage = UsageRow {
+        change,
         tenant: "default".into(),
         customer: format!("c{}", position.index),
         meter: "requests".into(),
         dimensions: Vec::new(),
         window: Window { start: start(), end },
         value: Some(Quantity::ZERO),
-        delta: None,
         event_count: 1,
         revision: 1,
         incarnation: Incarnation(1),
         hash: [0; 32],
         at: end,
-    }
+    };
+    OutboxRow { position, content: RowContent::Usage(usage) }
 }

@@ -11,8 +11,8 @@ pub type Sending<'a> = Pin<Box<dyn Future<Output = Sent> + Send + 'a>>;
 
 /// A way out. One value serves one sink; `send` may be called several times at once.
 pub trait Transport: Send + Sync + 'static {
-    /// What one message may hold.
-    fn limits(&self) -> Limits;
+    /// What one message of such rows may hold.
+    fn limits(&self, kind: RowKind) -> Limits;
 
     /// What a row adds to a message, in bytes. The same for the same row, always.
     fn row_bytes(&self, row: &OutboxRow) -> usize;

@@ -60,8 +60,8 @@ pub use hash::Hasher;
 pub use options::Options;
 pub use outbox::{
     Attempt, BreakerState, DeliveriesPage, DeliveriesQuery, Delivery, DeliveryFilter, DeliveryId, DeliveryOperation,
-    DeliveryState, Done, OutboxRow, PauseCause, Plan, Refused, ReplayFilter, RequestKey, SinkDefinition, SinkHealth,
-    SinkPause, SinkStatus, SinkWork,
+    DeliveryState, Done, OutboxRow, PauseCause, Plan, Refused, ReplayFilter, RequestKey, RowContent, SinkDefinition,
+    SinkHealth, SinkPause, SinkStatus, SinkWork, UsageChange, UsageRow,
 };
 pub use recovery::{Entropy, OpenError, Opened, Parts, Report, Running, lock};
 pub use state::{LoadError, TenantTotals};

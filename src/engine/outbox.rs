@@ -15,11 +15,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::engine::caps::{Reservation, ReservationRefused};
-use crate::model::{Duration, Incarnation, OutboxPosition, Quantity, RowKind, RowKinds, Seq, Timestamp, Window};
+use crate::model::{Duration, Incarnation, OutboxPosition, RowKind, RowKinds, Seq, Timestamp};
 
 mod json;
+mod row;
 
-pub use json::{DimensionsJson, put_members};
+pub use json::{DimensionsJson, Members, SoftJson, Typed};
+pub use row::{OutboxRow, RowContent, UsageChange, UsageRow};
 
 /// The longest error text that is kept of an attempt, in bytes.
 pub const ERROR_BYTES_MAX: usize = 500;
@@ -39,30 +41,6 @@ pub const REPLAYS_MAX: usize = 10_000;
 pub struct SinkDefinition {
     pub name: String,
     pub kinds: RowKinds,
-}
-
-/// A row of the outbox with everything that a receiver is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutboxRow {
-    pub position: OutboxPosition,
-    pub kind: RowKind,
-    pub tenant: String,
-    pub customer: String,
-    pub meter: String,
-    /// Names in the order of the meter's definition; `None`: not given.
-    pub dimensions: Vec<(String, Option<String>)>,
-    pub window: Window,
-    /// Absolute, adjustments included; `None` where there is nothing to say (an average of nothing).
-    pub value: Option<Quantity>,
-    /// How an adjustment changed the value.
-    pub delta: Option<Quantity>,
-    pub event_count: u64,
-    pub revision: u32,
-    pub incarnation: Incarnation,
-    /// SHA-256, see `content_hash` in `docs/FORMATS.md`.
-    pub hash: [u8; 32],
-    /// When it came about, in effective time.
-    pub at: Timestamp,
 }
 
 /// A delivery's name to the outside: the same at every attempt and replay, and of no other delivery of any store.

@@ -37,7 +37,7 @@ pub use codec::{IN_ORIGINAL, IN_TOTAL, decode_period, decode_window, period_key,
 pub use feeds::{Feed, Located, StateLimits};
 pub use members::load_members;
 pub use outbox::{
-    Outbox, OutboxContent, Sink, decode_attempt, decode_outbox, outbox_key, split_dead_key, split_outbox_key,
+    Outbox, OutboxContent, Sink, StoredRow, decode_attempt, decode_outbox, outbox_key, split_dead_key, split_outbox_key,
 };
 pub use periods::{PeriodId, PeriodInfo, Periods};
 pub use pins::Pin;

@@ -3,8 +3,9 @@
 //! A spreadsheet runs a cell that starts with `=`, `+`, `-`, `@`, a tab or a carriage return as a formula, quoted or not.
 //! Customers' names come from outside, so a text that starts with one of these, or with an apostrophe, gets an apostrophe
 //! in front. Only text is ever changed, never a number: `-5` stays a number that adds up. Whoever reads the file by
-//! program takes one leading apostrophe off the columns of names (`tenant`, `customer`, `meter`), and has the name as it was. `dimensions`
-//! is a JSON object, so it starts with a brace and needs nothing.
+//! program takes one leading apostrophe off the columns of names (`tenant`, `customer`, `meter`; of alerts also `cap`, `period`,
+//! `usage_event_id`), and has the name as it was. `dimensions` and `soft` are JSON, so they start with a brace or a bracket
+//! and need nothing.
 
 use std::fmt::Display;
 use std::io::Write;

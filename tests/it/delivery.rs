@@ -9,6 +9,7 @@ mod kills;
 mod limits;
 mod minute;
 mod operators;
+mod postgres_alerts;
 mod postgres_table;
 mod restored;
 mod rows;

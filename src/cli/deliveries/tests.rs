@@ -56,6 +56,18 @@ fn one_delivery_is_shown_with_its_attempts_and_rows() {
         assert!(text.contains(part), "{part}\n{text}");
     }
     assert!(!text.contains("Next try"), "{text}");
+    let alert = json!({
+        "type": "alert.triggered", "customer": "acme", "meter": "tokens", "cap": "default", "threshold": "80%",
+        "amount": "800", "used": "812.5", "period_start": "2026-01-01T00:00:00Z", "at": "2026-01-20T00:00:00Z",
+        "event": {"usage_event_id": "e\u{1b}1", "seq": 7},
+    });
+    let text = text::details(&json!({"id": "m", "kind": "alerts", "payload": {"rows": [alert]}}));
+    for part in [
+        "| type            | customer | meter  | cap     | threshold | amount |  used |",
+        "| alert.triggered | acme     | tokens | default |       80% |    800 | 812.5 | 2026-01-01T00:00:00Z | e\\u{1b}1 |",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
     let without = json!({"id": "m", "payload": null, "payload_note": "not kept"});
     assert!(text::details(&without).ends_with("\nNo rows: not kept\n"));
 }

@@ -73,24 +73,48 @@ pub fn details(delivery: &Value) -> String {
     }
     match delivery["payload"]["rows"].as_array() {
         Some(rows) => {
-            let header = ["customer", "meter", "dimensions", "window", "value", "delta", "events", "revision"];
-            let shown = rows.iter().map(|row| {
-                [
-                    member(&row["customer"]),
-                    member(&row["meter"]),
-                    printable(&row["dimensions"].to_string()),
-                    member(&row["window_start"]),
-                    member(&row["value"]),
-                    member(&row["delta"]),
-                    member(&row["event_count"]),
-                    member(&row["revision"]),
-                ]
-            });
-            write!(out, "\nRows\n\n{}\n", table(header, shown, 4..8)).expect("a String takes any text");
+            let shown = if delivery["kind"] == "alerts" { alerts(rows) } else { usage(rows) };
+            write!(out, "\nRows\n\n{shown}\n").expect("a String takes any text");
         }
         None => writeln!(out, "\nNo rows: {}", member(&delivery["payload_note"])).expect("a String takes any text"),
     }
     out
+}
+
+fn usage(rows: &[Value]) -> String {
+    let header = ["customer", "meter", "dimensions", "window", "value", "delta", "events", "revision"];
+    let shown = rows.iter().map(|row| {
+        [
+            member(&row["customer"]),
+            member(&row["meter"]),
+            printable(&row["dimensions"].to_string()),
+            member(&row["window_start"]),
+            member(&row["value"]),
+            member(&row["delta"]),
+            member(&row["event_count"]),
+            member(&row["revision"]),
+        ]
+    });
+    table(header, shown, 4..8).to_string()
+}
+
+fn alerts(rows: &[Value]) -> String {
+    let header = ["type", "customer", "meter", "cap", "threshold", "amount", "used", "period", "event", "at"];
+    let shown = rows.iter().map(|row| {
+        [
+            member(&row["type"]),
+            member(&row["customer"]),
+            member(&row["meter"]),
+            member(&row["cap"]),
+            member(&row["threshold"]),
+            member(&row["amount"]),
+            member(&row["used"]),
+            member(&row["period_start"]),
+            member(&row["event"]["usage_event_id"]),
+            member(&row["at"]),
+        ]
+    });
+    table(header, shown, 4..7).to_string()
 }
 
 pub fn replayed(answer: &Value) -> String {

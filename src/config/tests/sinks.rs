@@ -214,6 +214,11 @@ fn bad_values_of_a_sink_are_refused_with_the_rule() {
         (postgres("url = \"postgres:///d\""), "`url` names no host", database),
         (postgres("url = \"postgres://h/d\"\ntable = \"a.b.c\""), "`table` must be a table or schema.table", "for ex"),
         (
+            postgres(&format!("url = \"postgres://h/d\"\ntable = \"{}\"", "x".repeat(57))),
+            "`table` must have at most 56 bytes, as that of the alerts' table ends with \"_alerts\"",
+            "shorten it, or leave \"alerts\" out",
+        ),
+        (
             postgres("url = \"postgres://h/d\"\nurl_credential = \"x\""),
             "`url_credential` is given beside `url`: it may come from one place only",
             "",

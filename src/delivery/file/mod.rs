@@ -27,6 +27,7 @@ use crate::delivery::transport::{Failure, Limits, Message, Sending, Sent, Transp
 use crate::engine::outbox::ROWS_MAX;
 use crate::engine::{DeliveryId, OutboxRow};
 use crate::env::OsDisk;
+use crate::model::RowKind;
 
 /// Rows of a file unless the operator says otherwise, and at most.
 pub const MAX_ROWS_DEFAULT: usize = ROWS_MAX;
@@ -108,7 +109,7 @@ impl Files {
 }
 
 impl Transport for Files {
-    fn limits(&self) -> Limits {
+    fn limits(&self, _kind: RowKind) -> Limits {
         Limits { rows: self.max_rows.clamp(1, MAX_ROWS_DEFAULT), bytes: FILE_BYTES_MAX }
     }
 

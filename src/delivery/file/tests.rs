@@ -88,13 +88,16 @@ fn two_sinks_share_a_directory() {
 #[test]
 fn a_row_counts_what_it_adds_to_the_file() {
     let rows: Vec<_> = (0..10).map(testing::row).collect();
-    for (format, before) in [(Format::Ndjson, 0), (Format::Csv, row::CSV_HEADER.len())] {
-        let directory = tempfile::tempdir().unwrap();
-        let files = files(directory.path(), format);
-        assert_eq!(send(&files, &testing::message(7, rows.clone())), Sent::delivered());
-        let name = format!("windows-msg_00000abc_1_7.{}", format.as_str());
-        let bytes = fs::metadata(directory.path().join(name)).unwrap().len() as usize;
-        assert_eq!(before + rows.iter().map(|row| files.row_bytes(row)).sum::<usize>(), bytes);
+    let alerts: Vec<_> = (0..10).map(testing::alert).collect();
+    for (kind, rows) in [(RowKind::Windows, rows), (RowKind::Alerts, alerts)] {
+        for (format, before) in [(Format::Ndjson, 0), (Format::Csv, row::csv_header(kind).len())] {
+            let directory = tempfile::tempdir().unwrap();
+            let files = files(directory.path(), format);
+            assert_eq!(send(&files, &testing::message(7, rows.clone())), Sent::delivered());
+            let name = format!("{}-msg_00000abc_1_7.{}", kind.as_str(), format.as_str());
+            let bytes = fs::metadata(directory.path().join(name)).unwrap().len() as usize;
+            assert_eq!(before + rows.iter().map(|row| files.row_bytes(row)).sum::<usize>(), bytes);
+        }
     }
     assert_eq!(Format::ALL.map(|format| format.as_str().parse()), Format::ALL.map(Ok));
 }

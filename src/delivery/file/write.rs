@@ -72,7 +72,7 @@ fn render(format: Format, message: &Message) -> Vec<u8> {
     match format {
         Format::Ndjson => message.rows.iter().for_each(|row| row::put_line(&mut out, row)),
         Format::Csv => {
-            out.extend_from_slice(row::CSV_HEADER.as_bytes());
+            out.extend_from_slice(row::csv_header(message.kind).as_bytes());
             message.rows.iter().for_each(|row| row::put_csv(&mut out, row));
         }
     }

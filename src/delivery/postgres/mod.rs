@@ -1,4 +1,5 @@
-//! A sink that is a table of a PostgreSQL database: one row for every window, as it is known by now.
+//! A sink that is a table of a PostgreSQL database: one row for every window, as it is known by now. Alerts go to a second
+//! table, see `alerts`.
 //!
 //! | column | type | holds |
 //! | --- | --- | --- |
@@ -16,19 +17,22 @@
 //! | file | role |
 //! | --- | --- |
 //! | `url` | where the database is; shown to nobody |
-//! | `table` | the table's name; makes the table |
+//! | `table` | a table's name |
 //! | `shape` | PURE: whether a table fits |
-//! | `batch` | PURE: rows to columns, newest state of each key only |
-//! | `session` | one connection, from connecting to the upsert |
+//! | `batch` | PURE: the table of windows; rows to columns, newest state of each key only |
+//! | `alerts` | PURE: the table of alerts |
+//! | `session` | one connection, from connecting to what is written |
 //! | `error` | PURE: what an error asks for, and how it is said |
 //!
 //! 1. A row is replaced only by a greater (incarnation, revision): sending twice, late or out of order changes nothing.
 //! 2. A message is one statement: all of its rows, or none.
 //! 3. A table that would bend a value (another type, a precision, a default that cuts) is refused before the first row.
-//! 4. An attempt that is dropped half way takes its connection with it; none is ever reused in an unknown state.
+//! 4. A table is made, or looked at, once rows come that go into it: a sink that never gets an alert has no table for them.
+//! 5. An attempt that is dropped half way takes its connection with it; none is ever reused in an unknown state.
 //!
 //! Why a digest as the key: names may have 256 bytes each and dimensions are many, more than an index entry holds.
 
+mod alerts;
 mod batch;
 mod error;
 mod session;
@@ -38,7 +42,6 @@ mod url;
 
 use tokio::sync::Mutex;
 
-use self::batch::Batch;
 use self::error::Problem;
 use self::session::Session;
 pub use self::table::TableName;
@@ -47,6 +50,7 @@ use crate::delivery::row;
 use crate::delivery::transport::{Failure, Limits, Message, Sending, Sent, Transport};
 use crate::engine::OutboxRow;
 use crate::engine::outbox::ROWS_MAX;
+use crate::model::RowKind;
 
 /// Rows of a statement unless the operator says otherwise.
 pub const MAX_ROWS_DEFAULT: usize = 1_000;
@@ -75,18 +79,44 @@ impl Postgres {
     }
 
     async fn deliver(&self, message: &Message) -> Result<(), Problem> {
-        let batch = Batch::of(message).map_err(|reason| Problem::new(Failure::Refused, reason))?;
+        let rows = self.rows_of(message)?;
         let mut slot = self.session.lock().await;
-        if let Some(session) = slot.take().filter(Session::is_open) {
-            match session.upsert(&batch).await {
+        if let Some(mut session) = slot.take().filter(Session::is_open) {
+            match rows.write(&mut session).await {
                 Err(problem) if problem.is_disconnected => {}
                 result => return keep(&mut slot, session, result),
             }
         }
         // Nothing yet, or a connection that went away unnoticed: that is no failure of the database of now.
-        let session = Session::open(&self.options).await?;
-        let result = session.upsert(&batch).await;
+        let mut session = Session::open(&self.options).await?;
+        let result = rows.write(&mut session).await;
         keep(&mut slot, session, result)
+    }
+
+    fn rows_of(&self, message: &Message) -> Result<Rows<'_>, Problem> {
+        let table = &self.options.table;
+        if message.kind == RowKind::Alerts {
+            let misfit = |error| Problem::new(Failure::Misfit, format!("the name of table {table} {error}"));
+            return Ok(Rows::Alerts(table.alerts().map_err(misfit)?, alerts::Batch::of(message)));
+        }
+        let batch = batch::Batch::of(message).map_err(|reason| Problem::new(Failure::Refused, reason))?;
+        Ok(Rows::Usage(table, batch))
+    }
+}
+
+/// A message's rows, and where they go.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
+enum Rows<'a> {
+    Usage(&'a TableName, batch::Batch),
+    Alerts(TableName, alerts::Batch),
+}
+
+impl Rows<'_> {
+    async fn write(&self, session: &mut Session) -> Result<(), Problem> {
+        match self {
+            Rows::Usage(table, batch) => session.upsert(table, batch).await,
+            Rows::Alerts(table, batch) => session.insert(table, batch).await,
+        }
     }
 }
 
@@ -99,7 +129,7 @@ fn keep(slot: &mut Option<Session>, session: Session, result: Result<(), Problem
 }
 
 impl Transport for Postgres {
-    fn limits(&self) -> Limits {
+    fn limits(&self, _kind: RowKind) -> Limits {
         Limits { rows: self.options.max_rows.clamp(1, ROWS_MAX), bytes: STATEMENT_BYTES_MAX }
     }
 

@@ -1,4 +1,4 @@
-//! One connection to the database: made, its table checked, used for upserts.
+//! One connection to the database: made, its tables checked, used to write rows.
 
 use std::time::Duration;
 
@@ -9,11 +9,9 @@ use tokio_postgres::{Client, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::delivery::postgres::batch::{Batch, upsert_sql};
 use crate::delivery::postgres::error::Problem;
-use crate::delivery::postgres::shape::{self, Column, Shape};
-use crate::delivery::postgres::table::create_sql;
-use crate::delivery::postgres::{Options, TableName};
+use crate::delivery::postgres::shape::{self, Column, Layout, Shape};
+use crate::delivery::postgres::{Options, TableName, alerts, batch};
 use crate::delivery::tls::client_config;
 use crate::delivery::transport::Failure;
 
@@ -29,23 +27,27 @@ const LOCK_SQL: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_advisory
 const KIND_SQL: &str = "SELECT c.oid, c.relkind, has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT'), \
         has_table_privilege(c.oid, 'INSERT') OR has_any_column_privilege(c.oid, 'INSERT'), \
         has_table_privilege(c.oid, 'UPDATE') OR has_any_column_privilege(c.oid, 'UPDATE'), \
-        EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
-            WHERE i.indrelid = c.oid AND a.attname = 'row_key' AND i.indisunique AND i.indisvalid AND i.indimmediate \
-            AND i.indnkeyatts = 1 AND i.indpred IS NULL AND i.indexprs IS NULL) \
+        EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate \
+            AND i.indnkeyatts = cardinality($2::text[]) AND i.indpred IS NULL AND i.indexprs IS NULL \
+            AND $2 <@ ARRAY(SELECT a.attname::text FROM generate_series(0, i.indnkeyatts - 1) place \
+                JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[place])) \
     FROM pg_class c WHERE c.oid = to_regclass($1)";
 const COLUMNS_SQL: &str = "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
         a.atthasdef OR a.attidentity <> '', a.attgenerated <> '' OR a.attidentity = 'a' \
     FROM pg_attribute a WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
 
-/// A connection whose table fits.
+type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// A connection. A table is looked at, or made, before the first rows that go into it.
 pub struct Session {
     client: Client,
-    upsert: String,
+    /// Tables that were looked at, and fit.
+    fitting: Vec<TableName>,
     _driver: AbortOnDropHandle<()>,
 }
 
 impl Session {
-    /// Connects, makes the table if there is none, and checks it.
+    /// Connects, and sees to no table yet.
     pub async fn open(options: &Options) -> Result<Self, Problem> {
         let (client, driver) = match timeout(CONNECT_MAX, connect(options)).await {
             Ok(connected) => connected?,
@@ -55,9 +57,7 @@ impl Session {
             }
         };
         client.batch_execute(SETTINGS_SQL).await.map_err(|error| Problem::of("setting up the session", &error))?;
-        let session = Self { client, upsert: upsert_sql(&options.table), _driver: driver };
-        session.prepare(&options.table).await?;
-        Ok(session)
+        Ok(Self { client, fitting: Vec::new(), _driver: driver })
     }
 
     pub fn is_open(&self) -> bool {
@@ -65,8 +65,9 @@ impl Session {
     }
 
     /// All rows of the batch, or none.
-    pub async fn upsert(&self, batch: &Batch) -> Result<(), Problem> {
-        let parameters: [(&(dyn ToSql + Sync), Type); 13] = [
+    pub async fn upsert(&mut self, table: &TableName, batch: &batch::Batch) -> Result<(), Problem> {
+        self.prepare(table, &batch::LAYOUT).await?;
+        let parameters: [Parameter<'_>; 13] = [
             (&batch.keys, Type::TEXT_ARRAY),
             (&batch.tenants, Type::TEXT_ARRAY),
             (&batch.customers, Type::TEXT_ARRAY),
@@ -81,46 +82,60 @@ impl Session {
             (&batch.hashes, Type::TEXT_ARRAY),
             (&batch.delivery, Type::TEXT),
         ];
-        // Without a name and thus in one round trip; poolers take it, and a changed table is seen at once.
-        self.client
-            .query_typed(&self.upsert, &parameters)
-            .await
-            .map_err(|error| Problem::of("writing rows", &error))?;
-        Ok(())
+        self.write(&batch::upsert_sql(table), &parameters).await
     }
 
-    async fn prepare(&self, table: &TableName) -> Result<(), Problem> {
-        let mut found = self.look(table).await?;
+    /// All alerts of the batch that are not there yet, or none.
+    pub async fn insert(&mut self, table: &TableName, batch: &alerts::Batch) -> Result<(), Problem> {
+        self.prepare(table, &alerts::LAYOUT).await?;
+        let parameters: [Parameter<'_>; 2] = [(&batch.alerts, Type::TEXT), (&batch.delivery, Type::TEXT)];
+        self.write(&alerts::insert_sql(table), &parameters).await
+    }
+
+    /// Without a name and thus in one round trip; poolers take it, and a changed table is seen at once.
+    async fn write(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<(), Problem> {
+        let problem = |error: tokio_postgres::Error| Problem::of("writing rows", &error);
+        self.client.query_typed(sql, parameters).await.map(drop).map_err(problem)
+    }
+
+    async fn prepare(&mut self, table: &TableName, layout: &Layout) -> Result<(), Problem> {
+        if self.fitting.contains(table) {
+            return Ok(());
+        }
+        let mut found = self.look(table, layout).await?;
         if found.is_none() {
-            self.create(table).await?;
-            found = self.look(table).await?;
+            self.create(table, layout).await?;
+            found = self.look(table, layout).await?;
         }
         let misfit = |reason: &str| Problem::new(Failure::Misfit, format!("table {table} does not fit: {reason}"));
         let shape = found.ok_or_else(|| misfit("it went away while it was looked at"))?;
-        shape::check(&shape).map_err(|reason| misfit(&reason))
+        shape::check(&shape, layout).map_err(|reason| misfit(&reason))?;
+        self.fitting.push(table.clone());
+        Ok(())
     }
 
     /// In one transaction. Several makers wait for each other; after an error the connection is given up.
-    async fn create(&self, table: &TableName) -> Result<(), Problem> {
+    async fn create(&self, table: &TableName, layout: &Layout) -> Result<(), Problem> {
         let problem = |error: tokio_postgres::Error| Problem::of(&format!("making table {table}"), &error);
         self.client.batch_execute(LOCK_SQL).await.map_err(problem)?;
-        if self.look(table).await?.is_none() {
-            self.client.batch_execute(&create_sql(table)).await.map_err(problem)?;
+        if self.look(table, layout).await?.is_none() {
+            self.client.batch_execute(&(layout.create_sql)(table)).await.map_err(problem)?;
         }
         self.client.batch_execute("COMMIT").await.map_err(problem)
     }
 
     /// What the catalog says of the table; `None`: there is none of this name.
-    async fn look(&self, table: &TableName) -> Result<Option<Shape>, Problem> {
+    async fn look(&self, table: &TableName, layout: &Layout) -> Result<Option<Shape>, Problem> {
         let problem = |error: tokio_postgres::Error| Problem::of(&format!("looking at table {table}"), &error);
         let name = table.to_string();
-        let rows = self.client.query_typed(KIND_SQL, &[(&name, Type::TEXT)]).await.map_err(problem)?;
+        let parameters: [Parameter<'_>; 2] = [(&name, Type::TEXT), (&layout.key, Type::TEXT_ARRAY)];
+        let rows = self.client.query_typed(KIND_SQL, &parameters).await.map_err(problem)?;
         let Some(found) = rows.first() else { return Ok(None) };
         let oid: u32 = found.try_get(0).map_err(problem)?;
         let kind: i8 = found.try_get(1).map_err(problem)?;
         let mut lacking = Vec::new();
         for (at, privilege) in [(2, "SELECT"), (3, "INSERT"), (4, "UPDATE")] {
-            if !found.try_get::<_, bool>(at).map_err(problem)? {
+            if layout.privileges.contains(&privilege) && !found.try_get::<_, bool>(at).map_err(problem)? {
                 lacking.push(privilege);
             }
         }

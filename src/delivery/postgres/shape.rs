@@ -2,38 +2,40 @@
 //!
 //! 1. A type that bends values does not fit: `numeric(12,2)` rounds, `timestamptz(0)` cuts, `varchar(20)` refuses.
 //! 2. More columns are fine as long as a row that says nothing of them is taken.
-//! 3. The key must be a unique index on `row_key` alone, on all rows and checked at once: `ON CONFLICT` needs it so.
+//! 3. The key must be a unique index on its columns alone, on all rows and checked at once: `ON CONFLICT` needs it so.
 
-/// A column that rows need, the types it may have, as `format_type` writes them, and whether null must be allowed.
-struct Needed {
-    name: &'static str,
-    types: &'static [&'static str],
-    takes_null: bool,
+use crate::delivery::postgres::TableName;
+
+/// What a table must be for the rows that go into it.
+pub struct Layout {
+    pub needed: &'static [Needed],
+    /// The columns of the key, sorted.
+    pub key: &'static [&'static str],
+    pub privileges: &'static [&'static str],
+    /// Makes the table, and an index for whoever reads by customer and time.
+    pub create_sql: fn(&TableName) -> String,
 }
 
-const TEXT: &[&str] = &["text", "character varying"];
-const TIME: &[&str] = &["timestamp with time zone"];
-const COUNTER: &[&str] = &["integer", "bigint"];
+/// A column that rows need, the types it may have, as `format_type` writes them, and whether null must be allowed.
+pub struct Needed {
+    pub name: &'static str,
+    pub types: &'static [&'static str],
+    pub takes_null: bool,
+}
 
-const NEEDED: [Needed; 14] = [
-    column("row_key", TEXT),
-    column("tenant", TEXT),
-    column("customer", TEXT),
-    column("meter", TEXT),
-    column("dimensions", &["jsonb"]),
-    column("window_start", TIME),
-    column("window_end", TIME),
-    Needed { name: "value", types: &["numeric"], takes_null: true },
-    column("event_count", &["bigint"]),
-    column("revision", COUNTER),
-    column("incarnation", COUNTER),
-    column("hash", TEXT),
-    column("delivery", TEXT),
-    column("updated_at", TIME),
-];
+pub const TEXT: &[&str] = &["text", "character varying"];
+pub const TIME: &[&str] = &["timestamp with time zone"];
+pub const COUNTER: &[&str] = &["integer", "bigint"];
+pub const NUMERIC: &[&str] = &["numeric"];
+pub const JSONB: &[&str] = &["jsonb"];
+pub const BOOLEAN: &[&str] = &["boolean"];
 
-const fn column(name: &'static str, types: &'static [&'static str]) -> Needed {
+pub const fn column(name: &'static str, types: &'static [&'static str]) -> Needed {
     Needed { name, types, takes_null: false }
+}
+
+pub const fn nullable(name: &'static str, types: &'static [&'static str]) -> Needed {
+    Needed { name, types, takes_null: true }
 }
 
 /// One column of a table.
@@ -55,12 +57,12 @@ pub struct Shape {
     pub kind: char,
     pub columns: Vec<Column>,
     pub has_key: bool,
-    /// SELECT, INSERT, UPDATE: those that this user lacks.
+    /// Those of the layout's privileges that this user lacks.
     pub lacking: Vec<&'static str>,
 }
 
 /// `Err`: the first thing that does not fit, what it is and what it should be.
-pub fn check(shape: &Shape) -> Result<(), String> {
+pub fn check(shape: &Shape, layout: &Layout) -> Result<(), String> {
     match shape.kind {
         'r' | 'p' => {}
         'v' => return Err("it is a view, and must be a table".to_owned()),
@@ -68,10 +70,10 @@ pub fn check(shape: &Shape) -> Result<(), String> {
         'f' => return Err("it is a foreign table, and must be a table of this database".to_owned()),
         _ => return Err("it is not a table".to_owned()),
     }
-    for needed in &NEEDED {
+    for needed in layout.needed {
         check_needed(shape, needed)?;
     }
-    let extra = |column: &&Column| NEEDED.iter().all(|needed| needed.name != column.name);
+    let extra = |column: &&Column| layout.needed.iter().all(|needed| needed.name != column.name);
     for column in shape.columns.iter().filter(extra) {
         if column.is_not_null && !column.fills_itself && !column.is_generated {
             return Err(format!(
@@ -81,7 +83,10 @@ pub fn check(shape: &Shape) -> Result<(), String> {
         }
     }
     if !shape.has_key {
-        return Err("column row_key has no unique index of its own, and must be the primary key or UNIQUE".to_owned());
+        return Err(match layout.key {
+            [one] => format!("column {one} has no unique index of its own, and must be the primary key or UNIQUE"),
+            several => format!("columns {} have no unique index of their own", several.join(" and ")),
+        });
     }
     if !shape.lacking.is_empty() {
         return Err(format!("permission denied: this user needs {} on it as well", shape.lacking.join(" and ")));
@@ -110,8 +115,9 @@ fn check_needed(shape: &Shape, needed: &Needed) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::postgres::{alerts, batch};
 
-    fn shape() -> Shape {
+    fn shape(layout: &Layout) -> Shape {
         let column = |needed: &Needed| Column {
             name: needed.name.to_owned(),
             type_name: needed.types[0].to_owned(),
@@ -119,13 +125,17 @@ mod tests {
             fills_itself: false,
             is_generated: false,
         };
-        Shape { kind: 'r', columns: NEEDED.iter().map(column).collect(), has_key: true, lacking: Vec::new() }
+        Shape { kind: 'r', columns: layout.needed.iter().map(column).collect(), has_key: true, lacking: Vec::new() }
     }
 
     fn said(change: impl FnOnce(&mut Shape)) -> String {
-        let mut shape = shape();
+        said_of(&batch::LAYOUT, change)
+    }
+
+    fn said_of(layout: &Layout, change: impl FnOnce(&mut Shape)) -> String {
+        let mut shape = shape(layout);
         change(&mut shape);
-        check(&shape).err().unwrap_or_default()
+        check(&shape, layout).err().unwrap_or_default()
     }
 
     fn of<'a>(shape: &'a mut Shape, name: &str) -> &'a mut Column {
@@ -152,6 +162,17 @@ mod tests {
             let found = said(change);
             assert!(found.contains(expected), "{found:?} should say {expected:?}");
         }
+    }
+
+    #[test]
+    fn the_table_of_alerts_has_columns_and_a_key_of_its_own() {
+        let layout = &alerts::LAYOUT;
+        assert_eq!(said_of(layout, |_| {}), "");
+        let unkeyed = "columns alert_id and state have no unique index of their own";
+        assert_eq!(said_of(layout, |shape| shape.has_key = false), unkeyed);
+        let cents = |shape: &mut Shape| of(shape, "used").type_name = "numeric(12,2)".into();
+        assert_eq!(said_of(layout, cents), "column used is numeric(12,2), and must be numeric");
+        assert!(said_of(layout, |shape| of(shape, "event_seq").is_not_null = true).contains("must take null"));
     }
 
     #[test]

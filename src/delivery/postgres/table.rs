@@ -1,4 +1,4 @@
-//! The table's name, and how the table is made.
+//! The name of a table.
 //!
 //! A name is `table` or `schema.table`, taken letter by letter: capitals stay capitals. A part with a full stop, a quote
 //! or spaces around it goes in double quotes, as in SQL. Without a schema the connection's search path decides.
@@ -9,6 +9,8 @@ use std::str::FromStr;
 /// What PostgreSQL keeps of a name; it would cut a longer one.
 const NAME_BYTES_MAX: usize = 63;
 pub const DEFAULT: &str = "billing_rows";
+/// What the name of the alerts' table ends with.
+const ALERTS: &str = "_alerts";
 
 /// One or two names, valid by type.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,19 @@ pub enum TableNameError {
     Control,
     #[error("holds a double quote that does not end: in a quoted name, a quote is written twice")]
     Quote,
+    #[error("must have at most {} bytes, as that of the alerts' table ends with \"{ALERTS}\"", NAME_BYTES_MAX - ALERTS.len())]
+    AlertsLength,
+}
+
+impl TableName {
+    /// The table that alerts go to: next to this one.
+    pub fn alerts(&self) -> Result<Self, TableNameError> {
+        let mut parts = self.0.clone();
+        let name = parts.last_mut().expect("there is one at least");
+        name.push_str(ALERTS);
+        // The database would cut it, and perhaps down to the name of the other table.
+        if name.len() > NAME_BYTES_MAX { Err(TableNameError::AlertsLength) } else { Ok(Self(parts)) }
+    }
 }
 
 impl FromStr for TableName {
@@ -96,29 +111,6 @@ fn quoted(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<String
     Err(TableNameError::Quote)
 }
 
-/// Makes the table, and an index for whoever reads by customer and time.
-pub fn create_sql(table: &TableName) -> String {
-    format!(
-        "CREATE TABLE IF NOT EXISTS {table} (
-            row_key text PRIMARY KEY,
-            tenant text NOT NULL,
-            customer text NOT NULL,
-            meter text NOT NULL,
-            dimensions jsonb NOT NULL,
-            window_start timestamptz NOT NULL,
-            window_end timestamptz NOT NULL,
-            value numeric,
-            event_count bigint NOT NULL,
-            revision integer NOT NULL,
-            incarnation bigint NOT NULL,
-            hash text NOT NULL,
-            delivery text NOT NULL,
-            updated_at timestamptz NOT NULL DEFAULT now()
-        );
-        CREATE INDEX ON {table} (tenant, customer, meter, window_start)"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,5 +148,14 @@ mod tests {
             assert_eq!(text.parse::<TableName>(), Err(error), "{text:?}");
         }
         assert!("x".repeat(63).parse::<TableName>().is_ok());
+    }
+    #[test]
+    fn the_table_of_alerts_stands_next_to_the_other_one_under_a_name_that_the_database_does_not_cut() {
+        let alerts = |text: &str| text.parse::<TableName>().unwrap().alerts().map(|name| name.to_string());
+        assert_eq!(alerts("billing_rows").unwrap(), "\"billing_rows_alerts\"");
+        assert_eq!(alerts("finance.\"odd.name\"").unwrap(), "\"finance\".\"odd.name_alerts\"");
+        assert!(alerts(&"x".repeat(56)).is_ok());
+        let error = alerts(&"x".repeat(57)).unwrap_err();
+        assert_eq!(error.to_string(), "must have at most 56 bytes, as that of the alerts' table ends with \"_alerts\"");
     }
 }

@@ -175,7 +175,7 @@ impl SimTransport {
 }
 
 impl Transport for SimTransport {
-    fn limits(&self) -> Limits {
+    fn limits(&self, _kind: RowKind) -> Limits {
         let left = self.broken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         assert!(left.is_err(), "limits are broken");
         self.limits

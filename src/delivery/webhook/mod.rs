@@ -46,6 +46,7 @@ use crate::delivery::transport::{Sending, one_line};
 use crate::delivery::{Failure, Limits, Message, Sent, Transport};
 use crate::engine::OutboxRow;
 use crate::engine::outbox::{ERROR_BYTES_MAX, ROWS_MAX};
+use crate::model::RowKind;
 use connect::{Connector, Dial, Route};
 
 /// How long a connection waits for the next message, and how many do.
@@ -123,7 +124,11 @@ impl Webhook {
     }
 
     async fn post(&self, message: &Message) -> Sent {
-        match self.client.request(self.request(message)).await {
+        let body = match body::json(message) {
+            Ok(body) => body,
+            Err(many) => return Sent::failed(Failure::Never, many.to_string()),
+        };
+        match self.client.request(self.request(message, body)).await {
             Ok(response) => {
                 let sent = answer::read(response, message.now).await;
                 Sent { answer: self.without_tokens(sent.answer), ..sent }
@@ -132,8 +137,7 @@ impl Webhook {
         }
     }
 
-    fn request(&self, message: &Message) -> Request<Full<Bytes>> {
-        let body = body::json(message);
+    fn request(&self, message: &Message, body: Bytes) -> Request<Full<Bytes>> {
         let signed = sign::sign(&message.id.to_string(), message.now, &body, &self.secrets);
         let request = Request::builder()
             .method(Method::POST)
@@ -159,8 +163,12 @@ impl Webhook {
 }
 
 impl Transport for Webhook {
-    fn limits(&self) -> Limits {
-        Limits { rows: self.max_rows, bytes: body::ROWS_BYTES_MAX }
+    fn limits(&self, kind: RowKind) -> Limits {
+        let rows = match kind {
+            RowKind::Windows | RowKind::Adjustments => self.max_rows,
+            RowKind::Alerts => body::ALERTS_MAX,
+        };
+        Limits { rows, bytes: body::ROWS_BYTES_MAX }
     }
 
     fn row_bytes(&self, row: &OutboxRow) -> usize {

@@ -1,5 +1,6 @@
 use super::*;
-use crate::delivery::testing::{at, message, row};
+use crate::delivery::testing::{alert, at, message, row, row_of, usage};
+use crate::engine::UsageRow;
 use receiver::{End, Receiver, Reply, answers, webhook};
 
 mod lies;
@@ -31,7 +32,7 @@ async fn a_message_is_posted_with_its_body_and_a_signature() {
     assert_eq!(sent, Sent { status: Some(200), answer: "taken".into(), ..Sent::delivered() });
 
     let [request] = &receiver.requests()[..] else { panic!("not one request") };
-    assert_eq!(request.body, body::json(&message));
+    assert_eq!(request.body, body::json(&message).unwrap());
     let signed = sign::sign("msg_00000abc_1_7", message.now, &request.body, &[Secret::parse(SECRET).unwrap()]);
     assert!(request.head.starts_with("POST /hooks?token=T0K3N HTTP/1.1\r\n"), "{}", request.head);
     for (name, value) in [
@@ -80,12 +81,12 @@ async fn messages_share_a_connection_and_a_new_one_follows_a_lost_one() {
 async fn a_row_that_is_too_large_for_a_message_arrives_alone() {
     let receiver = Receiver::start(vec![Reply::status(413, ""), Reply::status(200, "")]).await;
     let webhook = webhook(&receiver);
-    let message = message(7, vec![OutboxRow { customer: "c".repeat(500_000), ..row(1) }]);
-    assert!(webhook.row_bytes(&message.rows[0]) > webhook.limits().bytes);
+    let message = message(7, vec![row_of(1, UsageRow { customer: "c".repeat(500_000), ..usage(1) })]);
+    assert!(webhook.row_bytes(&message.rows[0]) > webhook.limits(RowKind::Windows).bytes);
     let sent = webhook.send(&message).await;
     assert_eq!(failed(&sent), (Failure::Never, "answered 413 Payload Too Large"));
     assert_eq!(webhook.send(&message).await.outcome, Outcome::Delivered);
-    assert_eq!(receiver.requests()[1].body, body::json(&message));
+    assert_eq!(receiver.requests()[1].body, body::json(&message).unwrap());
 }
 
 #[tokio::test]
@@ -195,8 +196,24 @@ fn a_webhook_that_cannot_work_is_refused_at_setup() {
 fn a_message_is_limited_by_rows_and_bytes() {
     let limited = |max_rows| {
         let options = Options { max_rows, ..options("http://billing.example/") };
-        Webhook::new(options, answers(&[])).unwrap().limits()
+        let webhook = Webhook::new(options, answers(&[])).unwrap();
+        assert_eq!(webhook.limits(RowKind::Alerts).rows, 1, "an alert is a message of its own");
+        assert_eq!(webhook.limits(RowKind::Adjustments), webhook.limits(RowKind::Windows));
+        webhook.limits(RowKind::Windows)
     };
     assert_eq!(limited(100), Limits { rows: 100, bytes: body::ROWS_BYTES_MAX });
     assert_eq!((limited(0).rows, limited(usize::MAX).rows), (1, ROWS_MAX));
+}
+
+#[tokio::test]
+async fn alerts_that_were_planned_together_for_another_kind_of_sink_are_never_posted() {
+    let receiver = Receiver::start(vec![Reply::status(200, "")]).await;
+    let webhook = webhook(&receiver);
+    let sent = webhook.send(&message(7, vec![alert(1), alert(2)])).await;
+    let error =
+        "2 alerts were planned as one delivery before this sink was a webhook, and a webhook takes one a message";
+    assert_eq!((failed(&sent), receiver.connections()), ((Failure::Never, error), 0));
+    let one = message(8, vec![alert(1)]);
+    assert_eq!(webhook.send(&one).await.outcome, Outcome::Delivered);
+    assert_eq!(receiver.requests()[0].body, body::json(&one).unwrap());
 }

@@ -45,7 +45,7 @@ pub fn fill(rows: Vec<OutboxRow>, more: bool, limits: Limits, row_bytes: impl Fn
 
 impl Filled {
     fn with(row: OutboxRow) -> Self {
-        let plan = Plan { kind: row.kind, first: row.position, last: row.position, rows: 1 };
+        let plan = Plan { kind: row.kind(), first: row.position, last: row.position, rows: 1 };
         Self { plan, rows: vec![row] }
     }
 

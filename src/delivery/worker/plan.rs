@@ -50,10 +50,10 @@ impl Worker {
     async fn find(&self, work: &SinkWork, most: usize) -> Result<Found, ReadError> {
         let (log, transport, cursors) = (self.log.clone(), self.transport.clone(), work.cursors.clone());
         let find = move || {
-            let limits = clamped(transport.limits());
-            let limit = most.saturating_mul(limits.rows).min(ROWS_READ).max(limits.rows);
             let mut found = Found { filled: Vec::new(), more: false };
             for (kind, from) in cursors {
+                let limits = clamped(transport.limits(kind));
+                let limit = most.saturating_mul(limits.rows).min(ROWS_READ).max(limits.rows);
                 let rows = log.outbox(kind, from, limit)?;
                 let more = rows.len() >= limit;
                 found.more |= more;

@@ -79,10 +79,10 @@ async fn every_row_of_every_kind_goes_out_once_in_filled_messages_of_one_kind() 
     bench.until("all delivered", |bench| bench.delivered_rows() == 3 * 41).await;
     let transport = bench.stop().await;
     let sent = transport.sent.lock();
-    let rows = sent.iter().flat_map(|message| message.rows.iter().map(|row| (row.kind, row.position)));
+    let rows = sent.iter().flat_map(|message| message.rows.iter().map(|row| (row.kind(), row.position)));
     assert_eq!(rows.collect::<HashSet<_>>().len(), 3 * 41);
     for message in sent.iter() {
-        assert!((1..=4).contains(&message.rows.len()) && message.rows.iter().all(|row| row.kind == message.kind));
+        assert!((1..=4).contains(&message.rows.len()) && message.rows.iter().all(|row| row.kind() == message.kind));
     }
     let ids = sent.iter().map(|message| message.id.seq).collect::<HashSet<_>>();
     assert_eq!(ids.len(), sent.len());

@@ -13,8 +13,9 @@
 
 use super::closing::Due;
 use super::{CounterRef, FoldError, Naming, OutboxContent, State};
+use crate::engine::outbox::UsageChange;
 use crate::engine::record::{Closed, ClosedKind};
-use crate::model::{Duration, MeterId, OutboxPosition, RowKind, Seq, Timestamp, Window};
+use crate::model::{Duration, MeterId, OutboxPosition, Seq, Timestamp, Window};
 
 /// What one Closed record is to hold.
 #[derive(Debug)]
@@ -109,13 +110,13 @@ impl State {
             at: now,
             window: bounds,
             value: counter.value(),
-            delta: None,
+            change: UsageChange::Final,
             event_count: counter.event_count,
             revision: counter.revision,
             incarnation: naming.incarnation,
             series: &series.key,
         };
-        self.outbox.put(&mut self.epoch, RowKind::Windows, position, &content);
+        self.outbox.put(&mut self.epoch, position, &content);
         self.merge_into_period(number, (period, bounds.start), seq)
     }
 

@@ -7,9 +7,10 @@
 use super::codec::{adjustment_key, counter_key, encode_adjustment, period_key};
 use super::{AdjustmentRow, Feed, FoldError, IN_ORIGINAL, IN_TOTAL, Naming, OutboxContent, PeriodId, State};
 use super::{decode_period, decode_window, feeds, load_members, tenant_of};
+use crate::engine::outbox::UsageChange;
 use crate::engine::state::series::{Base, Counter, PeriodCounter};
 use crate::meter::{Aggregate, Definition};
-use crate::model::{OutboxPosition, Quantity, RowKind, Seq, Timestamp};
+use crate::model::{OutboxPosition, Quantity, Seq, Timestamp};
 use crate::store::{StoreError, Table};
 
 impl State {
@@ -137,14 +138,14 @@ impl State {
             at: self.clock.effective().max(self.received_at),
             window: row.window,
             value: row.value,
-            delta: Some(row.delta),
+            change: UsageChange::Adjusted { delta: Some(row.delta) },
             event_count: row.event_count,
             revision: row.revision,
             incarnation: row.incarnation,
             series: feed.key,
         };
         let position = OutboxPosition::new(seq, feed.number.into());
-        self.outbox.put(&mut self.epoch, RowKind::Adjustments, position, &content);
+        self.outbox.put(&mut self.epoch, position, &content);
         self.adjustments.push_back((seq, name, row));
     }
 

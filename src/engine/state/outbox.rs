@@ -2,7 +2,7 @@
 //!
 //! | record | what it changes |
 //! | --- | --- |
-//! | Closed, a late event | rows of the outbox, if a sink wants their kind |
+//! | Closed, a late event, AlertRaised, AlertRecovered | rows of the outbox, if a sink wants their kind |
 //! | SinkDefined, Paused, Resumed, Forgotten | the sink; forgotten: and its deliveries |
 //! | DeliveryPlanned | a pending delivery; the sink's cursor stands behind its last row |
 //! | AttemptFailed | due again later |
@@ -32,7 +32,9 @@ use crate::store::{Rows, Table};
 mod codec;
 mod load;
 
-pub use codec::{OutboxContent, decode_attempt, decode_outbox, outbox_key, split_dead_key, split_outbox_key};
+pub use codec::{
+    OutboxContent, StoredRow, decode_attempt, decode_outbox, outbox_key, split_dead_key, split_outbox_key,
+};
 
 /// Requests for a replay that are remembered by their `Idempotency-Key`: the newest.
 const REQUESTS_KEPT: usize = 1_000;
@@ -123,19 +125,25 @@ impl Outbox {
         self.sinks.values().any(|sink| sink.kinds.contains(kind))
     }
 
-    /// A row for every sink that wants its kind.
-    pub fn put(&mut self, epoch: &mut Epoch, kind: RowKind, position: OutboxPosition, content: &OutboxContent<'_>) {
-        if self.wants(kind) {
-            epoch.add_row(Table::Outbox, &outbox_key(kind, position), &codec::encode_outbox(content));
-            self.newest[kind as usize] = position;
-        }
+    /// A row of usage for every sink that wants its kind.
+    pub fn put(&mut self, epoch: &mut Epoch, position: OutboxPosition, content: &OutboxContent<'_>) {
+        self.put_row(epoch, (content.change.kind(), position), || codec::encode_usage(content));
     }
 
-    /// An alert, for every sink that wants alerts.
+    /// An alert for every sink that wants alerts.
     pub fn put_alert(&mut self, epoch: &mut Epoch, position: OutboxPosition, alert: &Alert) {
-        if self.wants(RowKind::Alerts) {
-            epoch.add_row(Table::Outbox, &outbox_key(RowKind::Alerts, position), &encode_outbox_alert(alert));
-            self.newest[RowKind::Alerts as usize] = position;
+        self.put_row(epoch, (RowKind::Alerts, position), || encode_outbox_alert(alert));
+    }
+
+    fn put_row(
+        &mut self,
+        epoch: &mut Epoch,
+        (kind, position): (RowKind, OutboxPosition),
+        value: impl FnOnce() -> Vec<u8>,
+    ) {
+        if self.wants(kind) {
+            epoch.add_row(Table::Outbox, &outbox_key(kind, position), &value());
+            self.newest[kind as usize] = position;
         }
     }
 

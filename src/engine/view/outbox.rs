@@ -7,10 +7,10 @@ use super::{ReadError, View};
 use crate::engine::key;
 use crate::engine::outbox::{
     Attempt, DeliveriesPage, DeliveriesQuery, Delivery, DeliveryFilter, DeliveryId, DeliveryState, OutboxRow,
-    SinkStatus, SinkWork,
+    RowContent, SinkStatus, SinkWork, UsageRow,
 };
 use crate::engine::state::{
-    Content, LoadError, Outbox, OutboxContent, RowContext, Sink, decode_attempt, decode_outbox, outbox_key,
+    Content, LoadError, Outbox, OutboxContent, RowContext, Sink, StoredRow, decode_attempt, decode_outbox, outbox_key,
     split_dead_key, split_outbox_key,
 };
 use crate::meter::Meters;
@@ -194,28 +194,34 @@ fn first_time(snapshot: &dyn Snapshot, kind: RowKind, from: OutboxPosition) -> R
     let mut cursor = snapshot.cursor(Table::Outbox)?;
     cursor.seek(&outbox_key(kind, from))?;
     let row = cursor.row().filter(|(key, _)| split_outbox_key(key).is_some_and(|(found, _)| found == kind));
-    Ok(row.and_then(|(_, value)| Some(decode_outbox(value)?.at)))
+    Ok(row.and_then(|(_, value)| Some(decode_outbox(kind, value)?.at())))
 }
 
 /// A stored row with its names.
 fn show(meters: &Meters, (kind, position): (RowKind, OutboxPosition), value: &[u8]) -> Option<OutboxRow> {
-    let OutboxContent { at, window, value, delta, event_count, revision, incarnation, series } = decode_outbox(value)?;
+    let content = match decode_outbox(kind, value)? {
+        StoredRow::Usage(content) => RowContent::Usage(show_usage(meters, &content)?),
+        StoredRow::Alert(alert) => RowContent::Alert(alert),
+    };
+    Some(OutboxRow { position, content })
+}
+
+fn show_usage(meters: &Meters, content: &OutboxContent<'_>) -> Option<UsageRow> {
+    let OutboxContent { at, window, value, change, event_count, revision, incarnation, series } = *content;
     let (name, _) = key::read_series(series)?;
     let definition = &meters.by_slug(name.meter)?.definition;
     let content = Content { name: series, bounds: window, value, event_count, revision };
     let hash = content.hash(RowContext { definition, incarnation });
     let names = definition.dimensions.iter().map(|(name, _)| name.clone());
     let values = name.dimensions.iter().map(|value| value.map(str::to_owned));
-    Some(OutboxRow {
-        position,
-        kind,
+    Some(UsageRow {
+        change,
         tenant: name.tenant.to_owned(),
         customer: name.customer.to_owned(),
         meter: name.meter.to_owned(),
         dimensions: names.zip(values).collect(),
         window,
         value,
-        delta,
         event_count,
         revision,
         incarnation,

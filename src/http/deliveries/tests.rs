@@ -1,7 +1,10 @@
 use serde_json::json;
 
 use super::*;
-use crate::engine::{Attempt, Delivery, DeliveryFilter, DeliveryState, OutboxRow};
+use crate::engine::{
+    Alert, AlertState, Attempt, Delivery, DeliveryFilter, DeliveryState, OutboxRow, RowContent, UsageChange, UsageRow,
+};
+use crate::meter::{Amount, Cap, CapPeriod, OnHardCap, Threshold};
 use crate::model::{Duration, Incarnation, OutboxPosition, Quantity, RowKind, Timestamp, Window};
 
 fn at(seconds: i64) -> Timestamp {
@@ -39,23 +42,51 @@ fn delivery() -> Delivery {
     }
 }
 
-fn row(kind: RowKind) -> OutboxRow {
-    OutboxRow {
-        position: OutboxPosition::new(Seq(7), 0),
-        kind,
+fn row(change: UsageChange) -> OutboxRow {
+    let usage = UsageRow {
+        change,
         tenant: "default".into(),
         customer: "acme".into(),
         meter: "tokens".into(),
         dimensions: vec![("model".into(), Some("a".into())), ("region".into(), None)],
         window: Window { start: at(0), end: at(60) },
         value: Some(Quantity::from_integer(12)),
-        delta: Some(Quantity::from_integer(-3)),
         event_count: 4,
         revision: 2,
         incarnation: Incarnation(1),
         hash: [0xab; 32],
         at: at(61),
-    }
+    };
+    OutboxRow { position: OutboxPosition::new(Seq(7), 0), content: RowContent::Usage(usage) }
+}
+
+fn alert() -> OutboxRow {
+    let cap = Cap {
+        id: "default".into(),
+        period: CapPeriod::Window,
+        hard: Some(Quantity::from_integer(12)),
+        soft: vec!["80%".parse().unwrap()],
+        on_hard_cap: OnHardCap::Reject,
+        grace: Amount::NOTHING,
+        enforce: true,
+    };
+    let alert = Alert {
+        state: AlertState::Recovered,
+        tenant: "default".into(),
+        customer: "acme".into(),
+        meter: "tokens".into(),
+        cap,
+        threshold: Threshold::Hard,
+        amount: Quantity::from_integer(12),
+        period: None,
+        bounds: Window { start: at(0), end: at(60) },
+        generation: 2,
+        used: Quantity::from_integer(9),
+        event: None,
+        late: false,
+        at: at(61),
+    };
+    OutboxRow { position: OutboxPosition::new(Seq(8), 0), content: RowContent::Alert(Box::new(alert)) }
 }
 
 fn shown(delivery: &Delivery) -> serde_json::Value {
@@ -95,7 +126,8 @@ fn each_state_has_its_word_and_its_time() {
 
 #[test]
 fn one_delivery_comes_with_every_attempt_once_and_with_its_rows() {
-    let rows = vec![row(RowKind::Adjustments), row(RowKind::Windows)];
+    let delta = Some(Quantity::from_integer(-3));
+    let rows = vec![row(UsageChange::Adjusted { delta }), row(UsageChange::Final)];
     let json = |attempts, rows| serde_json::to_value(DeliveryDetails::new(&delivery(), attempts, rows)).unwrap();
     let details = json(vec![attempt(2)], Some(rows));
     let times: Vec<_> = details["attempts_log"].as_array().unwrap().iter().map(|attempt| &attempt["at"]).collect();
@@ -110,6 +142,17 @@ fn one_delivery_comes_with_every_attempt_once_and_with_its_rows() {
         })
     );
     assert_eq!(details["payload"]["rows"][1].get("delta"), None);
+    let alerts = json(vec![], Some(vec![alert()]));
+    assert_eq!(
+        alerts["payload"]["rows"][0],
+        json!({
+            "type": "alert.recovered", "alert_id": alert().alert().unwrap().id().to_string(), "tenant": "default",
+            "customer": "acme", "meter": "tokens", "cap": "default", "threshold": "hard", "amount": "12", "used": "9",
+            "hard": "12", "soft": ["80%"], "period": null, "period_start": "1970-01-01T00:00:00Z",
+            "period_end": "1970-01-01T00:01:00Z", "generation": 2, "enforce": true, "event": null, "late": false,
+            "at": "1970-01-01T00:01:01Z",
+        })
+    );
     assert_eq!(json(vec![attempt(2), attempt(4)], None)["attempts_log"].as_array().unwrap().len(), 2);
 }
 

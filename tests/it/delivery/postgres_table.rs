@@ -5,32 +5,38 @@ use std::time::Duration;
 
 use meterd::delivery::postgres::{MAX_ROWS_DEFAULT, Options, Postgres, Url};
 use meterd::delivery::{Failure, Message, Outcome, Sent, Transport};
-use meterd::engine::{DeliveryId, OutboxRow};
-use meterd::model::{Incarnation, OutboxPosition, Quantity, RowKind, Seq, Timestamp, Window};
+use meterd::engine::{DeliveryId, OutboxRow, RowContent, UsageChange, UsageRow};
+use meterd::model::{Incarnation, OutboxPosition, Quantity, Seq, Timestamp, Window};
 use tokio::runtime::Runtime;
 
 use crate::harness::postgres::{self, PASSWORD, Postgres as Server};
 use crate::harness::seed;
 
-const TABLE: &str = "billing_rows";
+pub const TABLE: &str = "billing_rows";
 
-fn at(text: &str) -> Timestamp {
+pub fn at(text: &str) -> Timestamp {
     Timestamp::parse_rfc3339(text).unwrap()
 }
 
 /// A state of a customer's window; the value tells which.
-fn row(customer: &str, incarnation: u32, revision: u32) -> OutboxRow {
-    let kind = if revision == 0 { RowKind::Windows } else { RowKind::Adjustments };
-    OutboxRow {
-        position: OutboxPosition::new(Seq(100), revision),
-        kind,
+pub fn row(customer: &str, incarnation: u32, revision: u32) -> OutboxRow {
+    row_of(usage(customer, incarnation, revision))
+}
+
+fn row_of(usage: UsageRow) -> OutboxRow {
+    OutboxRow { position: OutboxPosition::new(Seq(100), usage.revision), content: RowContent::Usage(usage) }
+}
+
+fn usage(customer: &str, incarnation: u32, revision: u32) -> UsageRow {
+    let adjusted = UsageChange::Adjusted { delta: None };
+    UsageRow {
+        change: if revision == 0 { UsageChange::Final } else { adjusted },
         tenant: "default".into(),
         customer: customer.into(),
         meter: "tokens".into(),
         dimensions: vec![("model".into(), Some("m1".into())), ("region".into(), None)],
         window: Window { start: at("2026-10-01T00:00:00Z"), end: at("2026-10-01T01:00:00Z") },
         value: Some(Quantity::parse(&format!("{}.{revision:03}", incarnation * 1_000)).unwrap()),
-        delta: None,
         event_count: 3,
         revision,
         incarnation: Incarnation(incarnation),
@@ -39,27 +45,27 @@ fn row(customer: &str, incarnation: u32, revision: u32) -> OutboxRow {
     }
 }
 
-fn message(seq: u64, rows: Vec<OutboxRow>) -> Message {
+pub fn message(seq: u64, rows: Vec<OutboxRow>) -> Message {
     let id = DeliveryId { store: 0xabc, incarnation: Incarnation(1), seq: Seq(seq) };
     let (planned_at, now) = (at("2026-10-01T02:00:01Z"), at("2026-10-01T02:00:02Z"));
-    Message { id, kind: rows[0].kind, planned_at, now, rows }
+    Message { id, kind: rows[0].kind(), planned_at, now, rows }
 }
 
-fn sink_of(url: &str, table: &str) -> Postgres {
+pub fn sink_of(url: &str, table: &str) -> Postgres {
     let (url, table) = (Url::parse(url).unwrap(), table.parse().unwrap());
     Postgres::new(Options { url, table, max_rows: MAX_ROWS_DEFAULT })
 }
 
-fn sink(server: &Server, table: &str) -> Postgres {
+pub fn sink(server: &Server, table: &str) -> Postgres {
     sink_of(&server.url(), table)
 }
 
-fn runtime() -> Runtime {
+pub fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
 /// What was not delivered, and why; nothing of the password in it.
-fn failed(sent: Sent) -> (Failure, String) {
+pub fn failed(sent: Sent) -> (Failure, String) {
     match sent.outcome {
         Outcome::Failed(failure, reason) => {
             assert!(!reason.contains(PASSWORD) && !reason.contains("postgres://"), "{reason}");
@@ -71,7 +77,7 @@ fn failed(sent: Sent) -> (Failure, String) {
 }
 
 /// The only value of a query.
-fn one(server: &Server, sql: &str) -> String {
+pub fn one(server: &Server, sql: &str) -> String {
     let rows = server.query(sql);
     assert_eq!((rows.len(), rows[0].len()), (1, 1), "{sql}: {rows:?}");
     rows[0][0].clone().unwrap_or_else(|| "null".to_owned())
@@ -81,8 +87,7 @@ fn one(server: &Server, sql: &str) -> String {
 fn makes_its_table_and_a_message_sent_twice_changes_nothing() {
     let Some(server) = postgres::start() else { return };
     let (runtime, sink) = (runtime(), sink(&server, TABLE));
-    let mut nothing = row("c2", 1, 0);
-    nothing.value = None;
+    let nothing = row_of(UsageRow { value: None, ..usage("c2", 1, 0) });
     let first = message(7, vec![row("c1", 1, 0), nothing]);
     assert_eq!(runtime.block_on(sink.send(&first)), Sent::delivered());
     let text = "SELECT tenant, customer, meter, dimensions, window_start AT TIME ZONE 'UTC', \
@@ -334,15 +339,17 @@ fn names_and_values_arrive_as_they_are() {
     server.query("CREATE SCHEMA \"Fi nance\"");
     let names = ["o'brien", "say \"x\"", "größe 日本 🦀", "back\\slash", "{a,b}", "NULL", "$1; DROP TABLE x --", ""];
     for table in ["\"Fi nance\".\"odd.\"\"name\"\"\"", "Fi nance.Zeilen größe", "select"] {
-        let rows = names.iter().map(|name| OutboxRow {
-            tenant: (*name).to_owned(),
-            dimensions: vec![
-                ((*name).to_owned(), Some((*name).to_owned())),
-                ("none".into(), None),
-                ("nul".into(), Some("a\0b".into())),
-            ],
-            value: Some(Quantity::parse("-123456789012345678901234.000000000001").unwrap()),
-            ..row(name, 1, 0)
+        let rows = names.iter().map(|name| {
+            row_of(UsageRow {
+                tenant: (*name).to_owned(),
+                dimensions: vec![
+                    ((*name).to_owned(), Some((*name).to_owned())),
+                    ("none".into(), None),
+                    ("nul".into(), Some("a\0b".into())),
+                ],
+                value: Some(Quantity::parse("-123456789012345678901234.000000000001").unwrap()),
+                ..usage(name, 1, 0)
+            })
         });
         assert_eq!(runtime.block_on(sink(&server, table).send(&message(7, rows.collect()))), Sent::delivered());
         let quoted = table.parse::<meterd::delivery::postgres::TableName>().unwrap();
@@ -356,7 +363,7 @@ fn names_and_values_arrive_as_they_are() {
         }
         assert_eq!(found.len(), names.len());
     }
-    let huge = OutboxRow { event_count: u64::MAX, ..row("c1", 1, 0) };
+    let huge = row_of(UsageRow { event_count: u64::MAX, ..usage("c1", 1, 0) });
     let (failure, reason) = failed(runtime.block_on(sink(&server, TABLE).send(&message(7, vec![huge]))));
     assert_eq!(failure, Failure::Refused);
     assert!(reason.contains("does not fit a bigint"), "{reason}");
@@ -368,10 +375,10 @@ fn five_thousand_rows_with_long_names_go_in_one_message_and_all_or_none() {
     let (runtime, sink) = (runtime(), sink(&server, TABLE));
     let long = "ü".repeat(120);
     let dimensions: Vec<_> = (0..16).map(|at| (format!("{long}{at}"), Some(long.clone()))).collect();
-    let rows = (0..5_000).map(|at| OutboxRow { dimensions: dimensions.clone(), ..row(&format!("{long}{at}"), 1, 0) });
-    let rows: Vec<_> = rows.collect();
+    let of = |customer: &str| row_of(UsageRow { dimensions: dimensions.clone(), ..usage(customer, 1, 0) });
+    let rows: Vec<_> = (0..5_000).map(|at| of(&format!("{long}{at}"))).collect();
     let mut poisoned = rows.clone();
-    poisoned[4_999].customer = "nul\0".to_owned();
+    poisoned[4_999] = of("nul\0");
     assert_eq!(failed(runtime.block_on(sink.send(&message(6, poisoned)))).0, Failure::Refused);
     assert_eq!(one(&server, "SELECT count(*) FROM billing_rows"), "0");
     assert_eq!(runtime.block_on(sink.send(&message(7, rows))), Sent::delivered());

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use meterd::delivery::Message;
 use meterd::delivery::webhook::{Secret, body, sign};
-use meterd::engine::{DeliveryId, OutboxRow};
+use meterd::engine::{DeliveryId, OutboxRow, RowContent, UsageChange, UsageRow};
 use meterd::env::{Clock, SystemClock};
 use meterd::model::{Duration, Incarnation, OutboxPosition, Quantity, RowKind, Seq, Timestamp, Window};
 use serde_json::{Value, json};
@@ -128,7 +128,7 @@ fn cases() -> Vec<(Value, &'static str)> {
 /// A message signed with `signers`, for a receiver that knows `secret`.
 fn case(secret: &str, signers: &[&str], message: &Message) -> Value {
     let signers: Vec<Secret> = signers.iter().map(|text| Secret::parse(text).unwrap()).collect();
-    let body = body::json(message);
+    let body = body::json(message).unwrap();
     let signed = sign::sign(&message.id.to_string(), message.now, &body, &signers);
     let headers = json!({
         sign::HEADER_ID: signed.id,
@@ -140,16 +140,17 @@ fn case(secret: &str, signers: &[&str], message: &Message) -> Value {
 
 /// Rows with what JSON has to escape and what it has not.
 fn message(kind: RowKind, now: Timestamp) -> Message {
-    let rows = ["acme", "b\u{fc}cher \u{1f4da}", "quote \" backslash \\ line\nend \u{7f}"].map(|customer| OutboxRow {
-        position: OutboxPosition::new(Seq(7), 0),
-        kind,
+    let rows = ["acme", "b\u{fc}cher \u{1f4da}", "quote \" backslash \\ line\nend \u{7f}"].map(|customer| UsageRow {
+        change: match kind {
+            RowKind::Adjustments => UsageChange::Adjusted { delta: Quantity::parse("-0.000000000001").ok() },
+            _ => UsageChange::Final,
+        },
         tenant: "default".into(),
         customer: customer.into(),
         meter: "tokens".into(),
         dimensions: vec![("model".into(), Some("m1".into())), ("region".into(), None)],
         window: Window { start: Timestamp::EPOCH, end: Timestamp::EPOCH.saturating_add(Duration::from_secs(3_600)) },
         value: Some(Quantity::parse("7").unwrap()),
-        delta: (kind == RowKind::Adjustments).then(|| Quantity::parse("-0.000000000001").unwrap()),
         event_count: 3,
         revision: 1,
         incarnation: Incarnation(1),
@@ -157,5 +158,7 @@ fn message(kind: RowKind, now: Timestamp) -> Message {
         at: now,
     });
     let id = DeliveryId { store: 1, incarnation: Incarnation(1), seq: Seq(7) };
+    let position = OutboxPosition::new(Seq(7), 0);
+    let rows = rows.map(|usage| OutboxRow { position, content: RowContent::Usage(usage) });
     Message { id, kind, planned_at: now, now, rows: rows.into() }
 }

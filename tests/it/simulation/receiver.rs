@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use meterd::engine::{Delivery, DeliveryId, OutboxRow};
+use meterd::engine::{Delivery, DeliveryId, OutboxRow, UsageRow};
 use meterd::model::{OutboxPosition, RowKind, Seq};
 
 use super::ledger::Known;
@@ -17,8 +17,8 @@ pub struct Receiver {
     places: BTreeMap<Place, (DeliveryId, OutboxRow)>,
 }
 
-/// The counter that a row is about.
-fn name_of(row: &OutboxRow) -> CounterName {
+/// The counter that a row of usage is about.
+fn name_of(row: &UsageRow) -> CounterName {
     let tail = |text: &str| -> u8 { text.rsplit('-').next().and_then(|tail| tail.parse().ok()).expect("a number") };
     let meter = METERS.iter().position(|meter| *meter == row.meter).expect("a known meter");
     let [(name, model)] = &row.dimensions[..] else { panic!("one dimension: {row:?}") };
@@ -35,16 +35,19 @@ impl Receiver {
         assert_eq!(ends, (Some(delivery.first), Some(delivery.last)), "{id}");
         assert!(rows.is_sorted_by(|one, next| one.position < next.position), "rows are in order: {id}");
         for row in &rows {
-            assert_eq!(row.kind, delivery.kind, "{id}");
-            assert_eq!(row.incarnation, known.incarnation_at(row.position.seq), "{id} {row:?}");
-            assert_eq!(row.delta.is_some(), row.kind == RowKind::Adjustments, "{id} {row:?}");
+            assert_eq!(row.kind(), delivery.kind, "{id}");
+            if let Some(usage) = row.usage() {
+                assert_eq!(usage.incarnation, known.incarnation_at(row.position.seq), "{id} {row:?}");
+                let is_adjustment = row.kind() == RowKind::Adjustments;
+                assert_eq!(usage.change.delta().is_some(), is_adjustment, "{id} {row:?}");
+            }
         }
         if let Some((owner, before)) = self.letters.get(&id) {
             assert_eq!((owner, before), (&sink, &rows), "the same id, the same rows: {id}");
             return true;
         }
         for row in &rows {
-            let place = (sink.clone(), row.kind, row.position);
+            let place = (sink.clone(), row.kind(), row.position);
             let before = self.places.insert(place, (id, row.clone()));
             assert!(before.is_none(), "{} is in {id} and in {before:?}", row.position);
         }
@@ -61,10 +64,14 @@ impl Receiver {
         self.places.iter().filter(move |((name, ..), _)| name == sink).map(|(_, (_, row))| row)
     }
 
+    fn usage_of<'a>(&'a self, sink: &'a str) -> impl Iterator<Item = (Seq, &'a UsageRow)> {
+        self.rows_of(sink).filter_map(|row| Some((row.position.seq, row.usage()?)))
+    }
+
     /// A sink that was there from the first record on has every revision of every final window, once.
     pub fn check_complete(&self, sink: &str, windows: &BTreeMap<CounterName, WindowValue>, adjusted: &[Adjusted]) {
-        let mut rows: BTreeMap<CounterName, Vec<&OutboxRow>> = BTreeMap::new();
-        self.rows_of(sink).for_each(|row| rows.entry(name_of(row)).or_default().push(row));
+        let mut rows: BTreeMap<CounterName, Vec<&UsageRow>> = BTreeMap::new();
+        self.usage_of(sink).for_each(|(_, row)| rows.entry(name_of(row)).or_default().push(row));
         for (name, window) in windows.iter().filter(|(_, window)| window.is_final) {
             let mut rows = rows.remove(name).unwrap_or_default();
             rows.sort_by_key(|row| (row.incarnation, row.revision));
@@ -75,9 +82,9 @@ impl Receiver {
             assert_eq!(told, (Some(window.value), window.event_count), "what {sink} was told of {name:?} last");
         }
         assert!(rows.is_empty(), "{sink} got rows of windows that are not final: {rows:?}");
-        let told = self.rows_of(sink).filter(|row| row.kind == RowKind::Adjustments);
-        let told: Vec<Adjusted> = told
-            .map(|row| (row.position.seq, name_of(row), row.delta.expect("it was looked at").scaled(), row.revision))
+        let told: Vec<Adjusted> = self
+            .usage_of(sink)
+            .filter_map(|(seq, row)| Some((seq, name_of(row), row.change.delta()?.scaled(), row.revision)))
             .collect();
         assert_eq!(told, adjusted, "adjustments that {sink} got");
     }
@@ -86,7 +93,7 @@ impl Receiver {
     pub fn check_like(&self, sink: &str, kind: RowKind, since: OutboxPosition, model: &str) {
         let places = |name: &str| -> BTreeSet<OutboxPosition> {
             self.rows_of(name)
-                .filter(|row| row.kind == kind)
+                .filter(|row| row.kind() == kind)
                 .map(|row| row.position)
                 .filter(|at| *at >= since)
                 .collect()

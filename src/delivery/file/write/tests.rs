@@ -1,6 +1,7 @@
 use super::*;
 use crate::delivery::testing;
 use crate::env::SimDisk;
+use crate::model::RowKind;
 
 fn message(rows: u32) -> Message {
     testing::message(7, (0..rows).map(testing::row).collect())
@@ -43,8 +44,28 @@ fn a_csv_file_begins_with_its_header() {
     let disk = SimDisk::new(1);
     Files::of(Format::Csv, &message(2)).put(&disk).unwrap();
     let rows = read(&disk, "windows-msg_00000abc_1_7.csv");
-    assert!(rows.starts_with(row::CSV_HEADER));
+    assert!(rows.starts_with(row::csv_header(RowKind::Windows)));
     assert_eq!(rows.matches("\r\n").count(), 3);
+}
+
+#[test]
+fn alerts_have_files_of_their_own_with_columns_of_their_own_and_many_go_in_one() {
+    let disk = SimDisk::new(1);
+    let alerts = testing::message(7, vec![testing::alert(1), testing::alert(2)]);
+    for format in Format::ALL {
+        Files::of(format, &alerts).put(&disk).unwrap();
+    }
+    let lines = read(&disk, "alerts-msg_00000abc_1_7.ndjson");
+    assert!(
+        lines.lines().all(|line| line.starts_with("{\"type\":\"alert.triggered\",\"alert_id\":\"alert_")),
+        "{lines}"
+    );
+    let records = read(&disk, "alerts-msg_00000abc_1_7.csv");
+    assert!(records.starts_with(row::csv_header(RowKind::Alerts)));
+    assert_eq!((lines.lines().count(), records.matches("\r\n").count()), (2, 3));
+    let manifest = read(&disk, "alerts-msg_00000abc_1_7.csv.manifest.json");
+    assert!(manifest.contains("\"kind\":\"alerts\",\"rows\":2,"), "{manifest}");
+    assert!(manifest.contains("\"first\":\"201.0\",\"last\":\"202.0\""), "{manifest}");
 }
 
 #[test]

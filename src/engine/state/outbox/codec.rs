@@ -2,7 +2,8 @@
 //!
 //! | table, key | value |
 //! | --- | --- |
-//! | outbox: kind u8 · seq u64 · index u32 | at i64 · window start, end i64 · flags u8 (1 value, 2 delta) · value i128 · delta i128 · event count u64 · revision u32 · incarnation u32 · series name |
+//! | outbox: kind u8 (0 windows, 1 adjustments) · seq u64 · index u32 | at i64 · window start, end i64 · flags u8 (1 value, 2 delta) · value i128 · delta i128 · event count u64 · revision u32 · incarnation u32 · series name |
+//! | outbox: kind u8 (2 alerts) · seq u64 · index u32 | as [`encode_outbox_alert`](crate::engine::state::caps::codec::encode_outbox_alert) has it |
 //! | dead_letters: delivery u64 · seq u64 · index u32 | the outbox row's value |
 //! | deliveries: seq u64 | sink text · kind u8 · first, last (seq u64, index u32) · rows u32 · id (u32, incarnation u32) · planned at i64 · state u8 (0 pending, 1 delivered, 2 dead) · due or end i64 · failures u32 · attempts u32 · replays u32 · copied at u64 (0: not) · delivered at u64 (0: not) · the last attempt, if there was one |
 //! | attempts: delivery u64 · number u32, from 1 | at i64 · took i64 (µs) · status u16 (0 none) · error text · answer text |
@@ -12,10 +13,14 @@
 //! Integers in keys are big-endian, in values little-endian.
 
 use super::{KINDS, Known, Request, Sink};
-use crate::engine::outbox::{Attempt, Delivery, DeliveryId, DeliveryState, PauseCause, RequestKey, SinkPause};
+use crate::engine::caps::Alert;
+use crate::engine::outbox::{
+    Attempt, Delivery, DeliveryId, DeliveryState, PauseCause, RequestKey, SinkPause, UsageChange,
+};
 use crate::engine::record::AttemptRecord;
 use crate::engine::record::bytes::{Cursor, put_text, put_time, put_window};
 use crate::engine::record::delivery::{put_attempt, put_position, read_attempt, read_position};
+use crate::engine::state::caps::codec::decode_outbox_alert;
 use crate::model::{Incarnation, OutboxPosition, Quantity, RowKind, RowKinds, Seq, Timestamp, Window};
 
 pub const SINK: &[u8] = b"sink/";
@@ -24,13 +29,30 @@ const HAS_VALUE: u8 = 1;
 const HAS_DELTA: u8 = 2;
 const POSITION_BYTES: usize = 12;
 
-/// What a row says.
+/// What a row says, by its kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredRow<'a> {
+    Usage(OutboxContent<'a>),
+    Alert(Box<Alert>),
+}
+
+impl StoredRow<'_> {
+    /// When it came about.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            StoredRow::Usage(content) => content.at,
+            StoredRow::Alert(alert) => alert.at,
+        }
+    }
+}
+
+/// What a row of usage says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxContent<'a> {
     pub at: Timestamp,
     pub window: Window,
     pub value: Option<Quantity>,
-    pub delta: Option<Quantity>,
+    pub change: UsageChange,
     pub event_count: u64,
     pub revision: u32,
     pub incarnation: Incarnation,
@@ -89,13 +111,14 @@ pub fn request_key(seq: Seq) -> Vec<u8> {
     [REQUEST, &seq.0.to_be_bytes()].concat()
 }
 
-pub fn encode_outbox(content: &OutboxContent<'_>) -> Vec<u8> {
+pub fn encode_usage(content: &OutboxContent<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(80 + content.series.len());
     put_time(&mut out, content.at);
     put_window(&mut out, content.window);
     let flag = |flag: u8, quantity: Option<Quantity>| if quantity.is_some() { flag } else { 0 };
-    out.push(flag(HAS_VALUE, content.value) | flag(HAS_DELTA, content.delta));
-    for quantity in [content.value, content.delta] {
+    let delta = content.change.delta();
+    out.push(flag(HAS_VALUE, content.value) | flag(HAS_DELTA, delta));
+    for quantity in [content.value, delta] {
         out.extend_from_slice(&quantity.unwrap_or(Quantity::ZERO).scaled().to_le_bytes());
     }
     out.extend_from_slice(&content.event_count.to_le_bytes());
@@ -105,7 +128,15 @@ pub fn encode_outbox(content: &OutboxContent<'_>) -> Vec<u8> {
     out
 }
 
-pub fn decode_outbox(value: &[u8]) -> Option<OutboxContent<'_>> {
+pub fn decode_outbox(kind: RowKind, value: &[u8]) -> Option<StoredRow<'_>> {
+    match kind {
+        RowKind::Windows => decode_usage(value, |_| UsageChange::Final).map(StoredRow::Usage),
+        RowKind::Adjustments => decode_usage(value, |delta| UsageChange::Adjusted { delta }).map(StoredRow::Usage),
+        RowKind::Alerts => decode_outbox_alert(value).map(|alert| StoredRow::Alert(Box::new(alert))),
+    }
+}
+
+fn decode_usage(value: &[u8], change: impl FnOnce(Option<Quantity>) -> UsageChange) -> Option<OutboxContent<'_>> {
     let mut cursor = Cursor(value);
     let (at, window) = (cursor.time()?, cursor.window()?);
     let [flags] = cursor.take()?;
@@ -113,8 +144,8 @@ pub fn decode_outbox(value: &[u8]) -> Option<OutboxContent<'_>> {
         |flag: u8| cursor.i128().map(|scaled| (flags & flag != 0).then(|| Quantity::from_scaled(scaled)));
     let (value, delta) = (quantity(HAS_VALUE)?, quantity(HAS_DELTA)?);
     let (event_count, revision) = (cursor.u64()?, cursor.u32()?);
-    let incarnation = Incarnation(cursor.u32()?);
-    Some(OutboxContent { at, window, value, delta, event_count, revision, incarnation, series: cursor.0 })
+    let (change, incarnation) = (change(delta), Incarnation(cursor.u32()?));
+    Some(OutboxContent { at, window, value, change, event_count, revision, incarnation, series: cursor.0 })
 }
 
 pub fn encode_attempt(attempt: &AttemptRecord<'_>) -> Vec<u8> {

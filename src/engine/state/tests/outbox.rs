@@ -2,10 +2,11 @@
 
 use super::super::*;
 use super::fixture::*;
-use crate::engine::outbox::{DELIVERED_KEPT, DeliveryState, PauseCause, Plan};
+use crate::engine::caps::{Alert, AlertState};
+use crate::engine::outbox::{DELIVERED_KEPT, DeliveryState, PauseCause, Plan, UsageChange};
 use crate::engine::record::{self, AttemptRecord, DeliveryRecord, SinkRecord};
-use crate::meter::Aggregation;
-use crate::model::{Duration, OutboxPosition, Quantity, RowKind, RowKinds};
+use crate::meter::{Aggregation, Amount, Cap, CapPeriod, OnHardCap, Threshold};
+use crate::model::{Duration, OutboxPosition, Quantity, RowKind, RowKinds, Window};
 use crate::store::Table;
 
 const NOON: &str = "2026-11-01T12:00:00Z";
@@ -85,11 +86,62 @@ fn windows_and_adjustments_become_rows_only_while_a_sink_wants_their_kind() {
     let adjustments = stored(&mut log, RowKind::Adjustments);
     assert_eq!(adjustments.len(), 1);
     let value = log.store.get(Table::Outbox, &outbox_key(RowKind::Adjustments, adjustments[0])).unwrap().unwrap();
-    let row = decode_outbox(&value).unwrap();
-    assert_eq!((row.value, row.delta), (Some(Quantity::from_integer(7)), Some(Quantity::from_integer(2))));
+    let Some(StoredRow::Usage(row)) = decode_outbox(RowKind::Adjustments, &value) else { panic!("{value:?}") };
+    let delta = Some(Quantity::from_integer(2));
+    assert_eq!((row.value, row.change), (Some(Quantity::from_integer(7)), UsageChange::Adjusted { delta }));
     assert_eq!((row.event_count, row.revision, row.incarnation), (2, 2, Incarnation(1)));
     assert_eq!(row.series, log.series(0, "before"));
     check(&mut log);
+}
+
+fn alert(state: AlertState) -> Alert {
+    let cap = Cap {
+        id: "default".into(),
+        period: CapPeriod::Billing,
+        hard: Some(Quantity::from_integer(10)),
+        soft: Vec::new(),
+        on_hard_cap: OnHardCap::Reject,
+        grace: Amount::NOTHING,
+        enforce: true,
+    };
+    Alert {
+        state,
+        tenant: "default".into(),
+        customer: "c-1".into(),
+        meter: "sum".into(),
+        cap,
+        threshold: Threshold::Hard,
+        amount: Quantity::from_integer(10),
+        period: Some("2026-11".into()),
+        bounds: Window { start: time("2026-11-01T00:00:00Z"), end: time("2026-12-01T00:00:00Z") },
+        generation: 1,
+        used: Quantity::from_integer(10),
+        event: None,
+        late: false,
+        at: time(NOON),
+    }
+}
+
+#[test]
+fn alerts_become_rows_of_their_own_kind_only_while_a_sink_wants_them() {
+    let mut log = log();
+    let put = |log: &mut Log, seq: u64, alert: &Alert| {
+        let state = &mut *log.state.write();
+        state.outbox.put_alert(&mut state.epoch, OutboxPosition::new(Seq(seq), 0), alert);
+    };
+    define(&mut log, "a", RowKinds::NONE.with(RowKind::Windows));
+    put(&mut log, 100, &alert(AlertState::Triggered));
+    assert_eq!(stored(&mut log, RowKind::Alerts), []);
+    define(&mut log, "a", RowKinds::NONE.with(RowKind::Alerts));
+    for (seq, state) in [(101, AlertState::Triggered), (102, AlertState::Recovered)] {
+        put(&mut log, seq, &alert(state));
+        let position = OutboxPosition::new(Seq(seq), 0);
+        assert_eq!(stored(&mut log, RowKind::Alerts).last(), Some(&position));
+        let value = log.store.get(Table::Outbox, &outbox_key(RowKind::Alerts, position)).unwrap().unwrap();
+        let row = decode_outbox(RowKind::Alerts, &value).unwrap();
+        assert_eq!((row.at(), row), (time(NOON), StoredRow::Alert(Box::new(alert(state)))));
+        assert_eq!(decode_outbox(RowKind::Alerts, &value[..value.len() - 1]), None);
+    }
 }
 
 #[test]
@@ -246,7 +298,8 @@ fn a_restored_directory_begins_an_incarnation_with_every_sink_paused() {
         .into_iter()
         .map(|row| {
             let value = log.store.get(Table::Outbox, &outbox_key(RowKind::Adjustments, row)).unwrap().unwrap();
-            decode_outbox(&value).unwrap().incarnation.0
+            let Some(StoredRow::Usage(row)) = decode_outbox(RowKind::Adjustments, &value) else { panic!("{value:?}") };
+            row.incarnation.0
         })
         .collect();
     assert_eq!(incarnations, [1, 2]);
