@@ -20,6 +20,10 @@ BENCH_PRELOAD ?= 10000000
 BENCH_BATCH ?= 1000
 BENCH_CONNECTIONS ?= 8
 BENCH_CUSTOMERS ?= 10000
+# checks: connections, checks a second beside ingest, seconds of each run
+BENCH_CHECK_CONNECTIONS ?= 16
+BENCH_CHECK_RATE ?= 2000
+BENCH_CHECK_SECONDS ?= 15
 BENCH_DIR ?=
 BENCH_FLAGS ?=
 
@@ -30,7 +34,8 @@ help: ## list the targets
 	@echo "make test    every test; skipped ones are named, the runner's closing line comes last"
 	@echo "make check   formatting, clippy, documentation, licences and advisories (when cargo-deny is installed)"
 	@echo "make bench   load a daemon of its own and say what limits it:  make bench BENCH_EVENTS=$(BENCH_EVENTS) \\"
-	@echo "             BENCH_PRELOAD=$(BENCH_PRELOAD) BENCH_BATCH=$(BENCH_BATCH) BENCH_CONNECTIONS=$(BENCH_CONNECTIONS) BENCH_CUSTOMERS=$(BENCH_CUSTOMERS) BENCH_DIR=/a/disk"
+	@echo "             BENCH_PRELOAD=$(BENCH_PRELOAD) BENCH_BATCH=$(BENCH_BATCH) BENCH_CONNECTIONS=$(BENCH_CONNECTIONS) BENCH_CUSTOMERS=$(BENCH_CUSTOMERS) \\"
+	@echo "             BENCH_CHECK_CONNECTIONS=$(BENCH_CHECK_CONNECTIONS) BENCH_CHECK_RATE=$(BENCH_CHECK_RATE) BENCH_CHECK_SECONDS=$(BENCH_CHECK_SECONDS) BENCH_DIR=/a/disk"
 	@echo "make build   the release binary:                $(METERD)"
 	@echo "make deps    install what the build lacks (apt-get; the other targets do it too) and say what"
 
@@ -65,4 +70,6 @@ check: deps ## formatting, lints, docs, licences
 .PHONY: bench
 bench: build ## load a daemon of its own
 	@$(METERD) bench --suite --events $(BENCH_EVENTS) --preload $(BENCH_PRELOAD) --batch $(BENCH_BATCH) \
-	  --connections $(BENCH_CONNECTIONS) --customers $(BENCH_CUSTOMERS) $(if $(BENCH_DIR),--dir $(BENCH_DIR)) $(BENCH_FLAGS)
+	  --connections $(BENCH_CONNECTIONS) --customers $(BENCH_CUSTOMERS) \
+	  --check-connections $(BENCH_CHECK_CONNECTIONS) --check-rate $(BENCH_CHECK_RATE) --check-seconds $(BENCH_CHECK_SECONDS) \
+	  $(if $(BENCH_DIR),--dir $(BENCH_DIR)) $(BENCH_FLAGS)

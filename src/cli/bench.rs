@@ -7,6 +7,8 @@
 //!    remembered.
 
 mod billing;
+mod caps;
+mod checks;
 mod measure;
 mod report;
 mod suite;
@@ -97,9 +99,21 @@ pub struct Args {
     /// How long to let the daemon finish background work before its processor time is read again
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub settle: u64,
-    /// Start daemons on empty directories and run every scenario: ingest, small batches, many customers, closing windows, storm, restart, totals
+    /// Start daemons on empty directories and run every scenario: ingest, small batches, many customers, closing windows, storm, restart, totals, caps and checks
     #[arg(long, conflicts_with_all = ["storm", "probe", "pid", "url"])]
     pub suite: bool,
+    /// Of the suite, only what has this in its name
+    #[arg(long, value_name = "TEXT", requires = "suite")]
+    pub only: Option<String>,
+    /// Connections of the suite's checks
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1_000), requires = "suite")]
+    pub check_connections: u16,
+    /// Checks a second beside ingest
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(1..), requires = "suite")]
+    pub check_rate: u32,
+    /// How long to check: alone, and beside ingest
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..), requires = "suite")]
+    pub check_seconds: u64,
     /// Where the suite's daemons keep their data: the disk to measure
     #[arg(long, value_name = "DIR", requires = "suite")]
     pub dir: Option<PathBuf>,
@@ -148,6 +162,8 @@ impl Scenario {
             seed: args.seed,
             at_receipt: args.at_receipt,
             age: Duration::from_secs(args.age),
+            checks: None,
+            per_second: None,
         }
     }
 }

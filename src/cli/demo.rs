@@ -102,6 +102,7 @@ fn demo(args: &Args) -> anyhow::Result<bool> {
         batch: args.batch,
         connections: usize::from(args.connections),
         pause: Duration::ZERO,
+        per_second: None,
         timeout: Duration::from_secs(10),
         give_up_after: GIVE_UP_AFTER,
         next: &next,

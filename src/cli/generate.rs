@@ -9,7 +9,7 @@
 use crate::model::{Quantity, Timestamp};
 
 const ID_BYTES: usize = 36;
-const CUSTOMER_BYTES: usize = 9;
+pub const CUSTOMER_BYTES: usize = 9;
 const QUANTITY_BYTES: usize = 6;
 const TIME_BYTES: usize = 24;
 /// Events are spread over this many seconds before the workload's time.
@@ -222,7 +222,8 @@ fn write_id(seed: u64, number: u64, out: &mut [u8]) {
     }
 }
 
-fn write_customer(customer: u64, out: &mut [u8]) {
+/// `out` has as many bytes as [`Workload::customer_name`].
+pub fn write_customer(customer: u64, out: &mut [u8]) {
     out[0] = b'c';
     write_digits(customer, &mut out[1..]);
 }

@@ -61,6 +61,8 @@ pub struct Load<'a> {
     pub connections: usize,
     /// Rest between batches of one connection.
     pub pause: Duration,
+    /// Events that all connections together send in a second, at most. What falls behind is caught up.
+    pub per_second: Option<f64>,
     pub timeout: Duration,
     pub give_up_after: Duration,
     /// The next unused event number; shared by all runs of a workload.
@@ -103,11 +105,24 @@ impl Report {
 
     /// The latency below which `permille` of the batches were answered.
     pub fn latency(&self, permille: usize) -> Duration {
-        let mut sorted = self.latencies_micros.clone();
-        sorted.sort_unstable();
-        let rank = (sorted.len() * permille).div_ceil(1_000).saturating_sub(1);
-        Duration::from_micros(u64::from(sorted.get(rank).copied().unwrap_or_default()))
+        percentile(self.latencies_micros.clone(), permille)
     }
+}
+
+/// The nearest rank: below it lie `permille` of the latencies.
+pub fn percentile(mut micros: Vec<u32>, permille: usize) -> Duration {
+    micros.sort_unstable();
+    let rank = (micros.len() * permille).div_ceil(1_000).saturating_sub(1);
+    Duration::from_micros(u64::from(micros.get(rank).copied().unwrap_or_default()))
+}
+
+/// What the workers of one run share.
+struct Common {
+    started: Instant,
+    /// Events that no batch has taken yet.
+    left: AtomicU64,
+    /// Batches begun.
+    begun: AtomicU64,
 }
 
 impl Load<'_> {
@@ -118,11 +133,11 @@ impl Load<'_> {
             Until::Events(events) => events,
             Until::Elapsed(_) => u64::MAX,
         });
-        let (started, left) = (&started, &left);
+        let common = &Common { started, left, begun: AtomicU64::new(0) };
         let mut report = thread::scope(|scope| {
             let workers = (0..self.connections).map(|n| {
                 let name = format!("load-{n}");
-                let worker = move || self.work(n as u64, *started, left);
+                let worker = move || self.work(n as u64, common);
                 thread::Builder::new().name(name).spawn_scoped(scope, worker).context("cannot start a thread")
             });
             let workers = workers.collect::<Vec<_>>();
@@ -136,7 +151,7 @@ impl Load<'_> {
         Ok(report)
     }
 
-    fn work(&self, n: u64, started: Instant, left: &AtomicU64) -> anyhow::Result<Report> {
+    fn work(&self, n: u64, common: &Common) -> anyhow::Result<Report> {
         let seed = self.seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let client = Client::new(self.target, self.timeout)?;
         let mut worker = Worker {
@@ -148,7 +163,8 @@ impl Load<'_> {
             batch: Batch::default(),
             repeated: 0,
         };
-        while let Some(events) = self.next_batch(started, left) {
+        while let Some(events) = self.next_batch(common) {
+            self.wait_for_turn(common);
             worker.batch(events)?;
             if !self.pause.is_zero() {
                 thread::sleep(self.pause);
@@ -158,7 +174,8 @@ impl Load<'_> {
     }
 
     /// How many events the next batch has; none once it is over.
-    fn next_batch(&self, started: Instant, left: &AtomicU64) -> Option<u64> {
+    fn next_batch(&self, common: &Common) -> Option<u64> {
+        let Common { started, left, .. } = common;
         let over = match self.until {
             Until::Events(_) => false,
             Until::Elapsed(limit) => started.elapsed() >= limit,
@@ -169,6 +186,14 @@ impl Load<'_> {
         let taken = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(self.batch)));
         let before = taken.unwrap_or_default();
         (before > 0).then(|| before.min(self.batch))
+    }
+
+    /// Sleeps until the next batch is due, if they have a pace.
+    fn wait_for_turn(&self, common: &Common) {
+        let Some(per_second) = self.per_second else { return };
+        let before = common.begun.fetch_add(1, Ordering::Relaxed) * self.batch;
+        let due = Duration::from_secs_f64(before as f64 / per_second);
+        thread::sleep(due.saturating_sub(common.started.elapsed()));
     }
 }
 

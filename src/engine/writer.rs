@@ -292,7 +292,9 @@ impl<R> Writer<R> {
         }
         self.recent.insert(item.key, IdEntry { seq: open.last, fingerprint: item.fingerprint });
         let adjusted = feeds.iter().filter(|(feed, _)| feed.late).count();
-        self.adjustments.increment(adjusted as u64);
+        if adjusted > 0 {
+            self.adjustments.increment(adjusted as u64);
+        }
         let marks = feeds.iter().zip(&batch.feeds[item.feeds.clone()]);
         let marks = marks.filter(|((feed, _), _)| feed.late).map(|(_, feed)| feed.late_at);
         open.events.push(&mut self.payload, &batch.encoded[item.record.clone()], marks);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::cli::bench::checks;
 use crate::cli::load::Report;
 use crate::cli::scrape::Histogram;
 use crate::cli::totals::Difference;
@@ -26,6 +27,7 @@ pub struct Measured {
     pub preload: Option<Preload>,
     pub main: Report,
     pub probe: Option<Report>,
+    pub checks: Option<checks::Report>,
     pub cpu: Cpu,
     pub peak_resident_bytes: Option<u64>,
     pub sync: Option<Sync>,
@@ -76,7 +78,8 @@ impl Sync {
 impl Measured {
     /// Every total is what was sent, and every batch was answered what was due.
     pub fn is_exact(&self) -> bool {
-        self.differences.is_empty() && self.mismatch_count == 0
+        let wrong_checks = self.checks.as_ref().map_or(0, |checks| checks.wrong_count);
+        self.differences.is_empty() && self.mismatch_count == 0 && wrong_checks == 0
     }
 
     pub fn events_per_second(&self) -> f64 {
@@ -166,6 +169,7 @@ impl Measured {
         if let Some(probe) = &self.probe {
             lines.push(("probe in", format!("{} ({} fresh batches of 100)", latency_text(probe), probe.batches)));
         }
+        lines.extend(self.checks.as_ref().into_iter().flat_map(check_lines));
         lines.push(("retries", main.retries.to_string()));
         lines.push(("daemon CPU", self.cpu_text()));
         if let Some(bytes) = self.peak_resident_bytes {
@@ -215,6 +219,7 @@ impl Measured {
             "events_per_second": self.events_per_second(),
             "ack_ms": latency_json(&self.main),
             "probe_ack_ms": self.probe.as_ref().map(latency_json),
+            "checks": self.checks.as_ref().map(checks_json),
             "daemon_cpu_seconds_per_million": self.cpu.daemon.and_then(|cpu| self.per_million(cpu)),
             "daemon_cpu_seconds_per_million_settled": self.cpu_per_million(),
             "daemon_processors_busy": daemon_busy,
@@ -268,12 +273,38 @@ pub fn millis_text(duration: Duration) -> String {
 }
 
 fn latency_text(report: &Report) -> String {
-    let [p50, p99, max] = [500, 990, 1_000].map(|permille| millis_text(report.latency(permille)));
+    latencies_text(|permille| report.latency(permille))
+}
+
+fn latencies_text(latency: impl Fn(usize) -> Duration) -> String {
+    let [p50, p99, max] = [500, 990, 1_000].map(|permille| millis_text(latency(permille)));
     format!("p50 {p50}, p99 {p99}, max {max}")
 }
 
+/// What checks came to.
+pub fn check_lines(checks: &checks::Report) -> Vec<(&'static str, String)> {
+    let rate = grouped(per_second(checks.count(), checks.elapsed) as u64);
+    let latencies = latencies_text(|permille| checks.latency(permille));
+    let mut lines = vec![("checks in", format!("{latencies} ({} checks, {rate}/s)", grouped(checks.count())))];
+    lines.extend(checks.wrong.iter().map(|text| ("wrong check", text.clone())));
+    lines
+}
+
+pub fn checks_json(checks: &checks::Report) -> Value {
+    json!({
+        "count": checks.count(),
+        "per_second": per_second(checks.count(), checks.elapsed),
+        "ms": latencies_json(|permille| checks.latency(permille)),
+        "wrong": checks.wrong_count,
+    })
+}
+
 fn latency_json(report: &Report) -> Value {
-    let [p50, p99, max] = [500, 990, 1_000].map(|permille| millis(report.latency(permille)));
+    latencies_json(|permille| report.latency(permille))
+}
+
+fn latencies_json(latency: impl Fn(usize) -> Duration) -> Value {
+    let [p50, p99, max] = [500, 990, 1_000].map(|permille| millis(latency(permille)));
     json!({"p50": p50, "p99": p99, "max": max})
 }
 

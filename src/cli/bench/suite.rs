@@ -11,7 +11,7 @@ use comfy_table::{CellAlignment, Table};
 
 use crate::cli::bench::measure::{Scenario, measure};
 use crate::cli::bench::report::{Measured, grouped, millis};
-use crate::cli::bench::{Args, billing};
+use crate::cli::bench::{Args, billing, caps};
 use crate::cli::daemon::{Daemon, Place, TemporaryDirectory};
 use crate::cli::load::Until;
 
@@ -26,6 +26,7 @@ const CLOSING_CUSTOMERS: u64 = 250_000;
 const CLOSING_FOR: Duration = Duration::from_secs(75);
 /// The directory, inside the data directory, of what can be rebuilt from the journal.
 const STORE: &str = "store";
+const TOTALS_NAME: &str = "totals";
 
 /// How long a daemon took until it was ready.
 struct Restart {
@@ -33,13 +34,22 @@ struct Restart {
     after: Duration,
 }
 
+impl Restart {
+    fn said(&self) -> (serde_json::Value, String) {
+        let seconds = self.after.as_secs_f64();
+        let json = serde_json::json!({"restart": self.what, "ready_seconds": seconds});
+        (json, format!("{}: ready after {seconds:.2} s", self.what))
+    }
+}
+
 /// Whether every total of every scenario is exact.
 pub fn run(args: &Args) -> anyhow::Result<bool> {
     let parent = args.dir.clone().or_else(|| Some(PathBuf::from("/var/tmp")).filter(|path| path.is_dir()));
     let directory = TemporaryDirectory::create(parent.as_deref(), "bench")?;
     say(args, &format!("data in {}, removed at the end", directory.path().display()))?;
-    let (mut measured, mut restarts) = (Vec::new(), Vec::new());
-    for (scenario, config) in scenarios(args) {
+    let is_wanted = |name: &str| args.only.as_deref().is_none_or(|part| name.contains(part));
+    let (mut measured, mut restarts, mut sentences) = (Vec::new(), Vec::new(), Vec::new());
+    for (scenario, config) in scenarios(args).into_iter().filter(|(scenario, _)| is_wanted(&scenario.name)) {
         say(args, &format!("\n== {}", scenario.name))?;
         let place = directory.place(&scenario.name.replace(' ', "-"), config)?;
         let daemon = Daemon::start(&place, ANY_PORT)?;
@@ -53,27 +63,32 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         std::fs::remove_dir_all(&place.data_dir)?;
         measured.push(result);
     }
-    say(args, "\n== totals")?;
-    let place = directory.place("totals", TOTALS)?;
-    let daemon = Daemon::start(&place, ANY_PORT)?;
-    let (late, streamed) = billing::run(args, &daemon)?;
-    late.print(args.json)?;
-    measured.push(late);
-    daemon.stop()?;
-    std::fs::remove_dir_all(&place.data_dir)?;
-    if args.json {
-        println!("{}", streamed.json());
-        for restart in &restarts {
-            println!("{}", serde_json::json!({"restart": restart.what, "ready_seconds": restart.after.as_secs_f64()}));
-        }
-    } else {
-        println!("\n{}", table(&measured));
-        println!("{}", streamed.text());
-        for restart in &restarts {
-            println!("{}: ready after {:.2} s", restart.what, restart.after.as_secs_f64());
-        }
+    if is_wanted(TOTALS_NAME) {
+        say(args, &format!("\n== {TOTALS_NAME}"))?;
+        let place = directory.place("totals", TOTALS)?;
+        let daemon = Daemon::start(&place, ANY_PORT)?;
+        let (late, streamed) = billing::run(args, &daemon)?;
+        late.print(args.json)?;
+        measured.push(late);
+        daemon.stop()?;
+        std::fs::remove_dir_all(&place.data_dir)?;
+        sentences.push((streamed.json(), streamed.text()));
     }
-    Ok(measured.iter().all(Measured::is_exact))
+    let mut is_exact = measured.iter().all(Measured::is_exact);
+    if is_wanted(caps::NAME) {
+        say(args, &format!("\n== {}", caps::NAME))?;
+        let (runs, capped) = caps::run(args, &directory)?;
+        is_exact &= runs.iter().all(Measured::is_exact) && capped.is_exact();
+        sentences.push((capped.json(), capped.text()));
+    }
+    if !args.json {
+        println!("\n{}", table(&measured));
+    }
+    let restarts = restarts.iter().map(Restart::said);
+    for (json, text) in sentences.into_iter().chain(restarts) {
+        println!("{}", if args.json { json.to_string() } else { text });
+    }
+    Ok(is_exact)
 }
 
 fn scenarios(args: &Args) -> Vec<(Scenario, &'static str)> {

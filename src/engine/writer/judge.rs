@@ -3,6 +3,7 @@
 use super::{Feeds, Writer};
 use crate::engine::batch::{Batch, Feed as BatchFeed, Item};
 use crate::engine::dedupe::Recent;
+use crate::engine::state::caps::accounts::NONE;
 use crate::engine::state::{Feed, FoldError, Located, State, StateLimits};
 use crate::meter::Late;
 use crate::model::{Code, IdEntry, Outcome, Timestamp};
@@ -81,7 +82,7 @@ impl<R> Writer<R> {
     }
 }
 
-/// What a batch's ids and counters come to before its first event is decided.
+/// What a batch's ids and counters come to, with the accounts fetched that they belong to, before its first event is decided.
 ///
 /// Each answer is a chain of cache misses. Asked for one after another in a loop of their own, they overlap; asked for
 /// between decisions, they would not.
@@ -94,7 +95,14 @@ pub(super) struct Found {
 impl Found {
     pub fn look(state: &State, recent: &Recent, batch: &Batch) -> Self {
         let ids: Vec<_> = batch.items().map(|item| recent.get(item.key, batch.index_position)).collect();
-        let counters = batch.feeds.iter().map(|feed| state.locate(&borrow_feed(batch, feed, 0))).collect();
+        let counters: Vec<_> = batch.feeds.iter().map(|feed| state.locate(&borrow_feed(batch, feed, 0))).collect();
+        let caps = state.caps();
+        if !caps.accounts().is_empty() {
+            let accounts =
+                counters.iter().filter_map(Located::series_number).map(|series| state.series(series).account);
+            let accounts = accounts.filter(|account| *account != NONE).map(|account| caps.account(account).touch());
+            std::hint::black_box(accounts.fold(0, usize::wrapping_add));
+        }
         Self { ids: ids.into_iter(), counters }
     }
 

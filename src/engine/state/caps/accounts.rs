@@ -25,7 +25,9 @@ pub const NONE: u32 = u32::MAX;
 /// Totals of one account: the present one of each kind, and some that late events go to.
 const TOTALS_MAX: usize = 8;
 
+/// An event asks for its totals alone, as a rule: they are what the first two cache lines hold.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Account {
     /// Tenant, customer and meter: the beginning of its series' names.
     pub name: Box<[u8]>,
@@ -43,6 +45,8 @@ pub struct Account {
 #[derive(Clone, Copy, Debug)]
 pub struct Total {
     pub kind: CapPeriod,
+    /// No cap of the account is for another kind.
+    sole: bool,
     pub bounds: Window,
     /// All scaled as in `Quantity`.
     pub used: i128,
@@ -125,6 +129,15 @@ impl Account {
         self.totals.iter().find(|total| total.kind == kind && total.bounds == bounds)
     }
 
+    /// Whether it is plain from the totals alone that they are kept up for these stretches: most events get no further.
+    pub fn is_kept_up(&self, billing: Window, window: Window) -> bool {
+        let is_it = |total: &&Total| match total.kind {
+            CapPeriod::Billing => total.bounds == billing,
+            CapPeriod::Window => total.bounds == window,
+        };
+        self.totals.iter().find(is_it).is_some_and(|total| total.sole)
+    }
+
     /// Held in a stretch of time.
     pub fn held(&self, kind: CapPeriod, bounds: Window) -> i128 {
         let holds = self.holds.values().filter(|hold| hold.bounds(kind) == bounds);
@@ -137,7 +150,7 @@ impl Account {
             self.totals.remove(0);
         }
         let held = self.held(kind, bounds);
-        let total = Total { kind, bounds, used, held, limit: 0, next: 0, floor: 0, refused: false };
+        let total = Total { kind, sole: false, bounds, used, held, limit: 0, next: 0, floor: 0, refused: false };
         self.totals.push(total);
         self.refresh();
     }
@@ -148,6 +161,7 @@ impl Account {
         for total in &mut totals {
             (total.limit, total.next, total.floor, total.refused) = (i128::MAX, i128::MAX, i128::MIN, false);
             total.held = self.held(total.kind, total.bounds);
+            total.sole = self.caps.iter().all(|cap| cap.period == total.kind);
             for cap in self.caps.iter().filter(|cap| cap.period == total.kind) {
                 total.limit = total.limit.min(cap.limit().map_or(i128::MAX, Quantity::scaled));
                 for (threshold, amount) in cap.thresholds() {
@@ -165,6 +179,11 @@ impl Account {
     pub fn active(&self, cap: &Cap, bounds: Window, threshold: Threshold) -> Option<&Fired> {
         let is_it = |fired: &&Fired| fired.active && fired.threshold == threshold && fired.is_of(cap, bounds);
         self.fired.iter().find(is_it)
+    }
+
+    /// Reads what an event asks of an account, so that it is near when the event comes. What it answers means nothing.
+    pub fn touch(&self) -> usize {
+        self.totals.last().map_or(0, |total| (total.used as usize).wrapping_add(usize::from(total.sole)))
     }
 
     fn is_needed(&self) -> bool {
@@ -197,6 +216,10 @@ impl Accounts {
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Account)> {
         let numbered = self.slab.iter().enumerate();
         numbered.filter_map(|(number, account)| Some((number as u32, account.as_deref()?)))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
     }
 
     /// One more than the highest number.

@@ -121,9 +121,12 @@ impl State {
 
     /// Makes sure that an account's totals are kept up for the stretches that an event falls into.
     pub fn keep_up(&mut self, account: u32, (period, window): (&BillingPeriod, Window)) -> Result<(), LoadError> {
+        if self.caps.account(account).is_kept_up(period.bounds, window) {
+            return Ok(());
+        }
         for (kind, bounds) in [(CapPeriod::Billing, period.bounds), (CapPeriod::Window, window)] {
             let known = self.caps.account(account);
-            if !known.has_kind(kind) || known.total(kind, bounds).is_some() {
+            if known.total(kind, bounds).is_some() || !known.has_kind(kind) {
                 continue;
             }
             let used = self.add_up((&known.name, known.meter), kind, (period, window))?;
