@@ -162,6 +162,11 @@ fn log_recovery(engine: &Engine) {
     );
 }
 
+/// What the edge is told, that of `[metrics]` included.
+fn http_options(config: &Config) -> http::Options {
+    http::Options { top_customers: config.metrics.top_customers, ..config.http.clone() }
+}
+
 async fn serve(config: &Config, engine: &Engine, sinks: Vec<Sink>, metrics: PrometheusHandle) -> Result<(), AppError> {
     let listener = TcpListener::bind(config.http.listen).await;
     let listener = listener.map_err(io(format!("cannot listen on {}", config.http.listen)))?;
@@ -174,7 +179,7 @@ async fn serve(config: &Config, engine: &Engine, sinks: Vec<Sink>, metrics: Prom
         signal(SignalKind::terminate()).map_err(io("cannot handle SIGTERM"))?,
         signal(SignalKind::interrupt()).map_err(io("cannot handle SIGINT"))?,
     );
-    let server = tokio::spawn(http::serve(listener, config.http.clone(), engine.clone(), metrics, shutdown.clone()));
+    let server = tokio::spawn(http::serve(listener, http_options(config), engine.clone(), metrics, shutdown.clone()));
     announce(address);
     let name = tokio::select! {
         _ = terminate.recv() => "SIGTERM",

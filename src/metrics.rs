@@ -1,6 +1,7 @@
 //! Every metric's name, unit and help in one place. Recording is the one global that is allowed.
 //!
-//! Names follow Prometheus: prefix `meterd_`, base units, `_total` for counters. Labels are bounded: never a customer.
+//! Names follow Prometheus: prefix `meterd_`, base units, `_total` for counters. Labels are bounded: never a customer, but
+//! for the few of `meterd_cap_used_ratio`.
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
@@ -44,6 +45,8 @@ pub const THRESHOLDS_CROSSED: &str = "meterd_thresholds_crossed_total";
 pub const THRESHOLDS_RECOVERED: &str = "meterd_thresholds_recovered_total";
 pub const THRESHOLD_CROSSED_TIMESTAMP: &str = "meterd_threshold_crossed_timestamp_seconds";
 pub const CAPS_EXCEEDED: &str = "meterd_caps_exceeded";
+/// Rendered by the edge itself, since its labels come and go; bounded by `metrics.top_customers`.
+pub const CAP_USED_RATIO: &str = "meterd_cap_used_ratio";
 pub const RESERVATIONS_HELD: &str = "meterd_reservations_held";
 pub const RESERVATIONS: &str = "meterd_reservations_total";
 

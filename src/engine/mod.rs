@@ -67,8 +67,8 @@ pub use recovery::{Entropy, OpenError, Opened, Parts, Report, Running, lock};
 pub use state::{LoadError, TenantTotals};
 pub use verify::{Difference, Verified, VerifyError, verify};
 pub use view::{
-    Adjustment, AdjustmentsPage, AdjustmentsQuery, CustomerUsagePage, MeterTotal, PeriodChoice, PeriodTotal, ReadError,
-    TotalsPage, TotalsQuery, View, WindowQuery, WindowRow, WindowState,
+    Adjustment, AdjustmentsPage, AdjustmentsQuery, CustomerUsagePage, MeterTotal, NearCap, NearestCaps, PeriodChoice,
+    PeriodTotal, ReadError, TotalsPage, TotalsQuery, View, WindowQuery, WindowRow, WindowState,
 };
 pub use writer::{Answer, ClockStatus, CommitJob, CustomerSettings, Group, Operation, Paused, Writer, WriterError};
 

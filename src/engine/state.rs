@@ -347,8 +347,11 @@ impl State {
         let mut name = Vec::with_capacity(64);
         key::put_customer(&mut name, tenant, customer);
         let name: Box<[u8]> = name.into();
-        self.customers.insert(name.clone(), Arc::new(settings.clone()));
+        let before = self.customers.insert(name.clone(), Arc::new(settings.clone()));
         self.customers_changed.push(name);
+        if before.is_none_or(|before| before.schedule != settings.schedule) {
+            self.drop_totals(tenant, customer);
+        }
         self.resolve_customer_again(tenant, customer);
     }
 

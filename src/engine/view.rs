@@ -22,12 +22,14 @@ use crate::store::StoreError;
 mod adjustments;
 mod caps;
 mod customers;
+mod nearest;
 mod outbox;
 mod stored;
 mod totals;
 
 pub use adjustments::{Adjustment, AdjustmentsPage, AdjustmentsQuery};
 pub use customers::{CustomerUsagePage, MeterTotal};
+pub use nearest::{NearCap, NearestCaps};
 pub use totals::{PeriodChoice, PeriodTotal, TotalsPage, TotalsQuery};
 
 /// What may be done under one hold of the lock, and what the parts of it cost: about 0.1 µs a point.

@@ -430,3 +430,6 @@ fn apply_own(state: &mut State, record: &Record<'_>) {
     let next = state.position().next();
     state.apply(next, record, &mut |_, _| {}).expect("decided against this very state");
 }
+
+#[cfg(test)]
+mod tests;

@@ -64,5 +64,6 @@ fn report(app: &App) -> String {
 /// Every metric, as Prometheus reads them.
 pub async fn metrics(State(app): State<Arc<App>>, params: Params) -> Result<Response, Problem> {
     params.finish()?;
-    Ok(text(EXPOSITION, app.prometheus.render()))
+    let nearest = app.nearest.lines(&app.engine, app.options.top_customers).await?;
+    Ok(text(EXPOSITION, app.prometheus.render() + &nearest))
 }

@@ -40,6 +40,7 @@ mod health;
 mod idempotency;
 mod ingest;
 mod instruments;
+mod nearest;
 pub mod options;
 mod params;
 mod problem;

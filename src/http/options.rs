@@ -27,6 +27,8 @@ pub struct Options {
     pub require_timestamp: bool,
     /// The plans that a customer may have, in order. None: any.
     pub plans: Option<Vec<String>>,
+    /// How many accounts `/metrics` names, those nearest to their hard caps. 0: none, and nothing is looked at.
+    pub top_customers: usize,
 }
 
 impl Default for Options {
@@ -42,6 +44,7 @@ impl Default for Options {
             max_events_per_request: 50_000,
             require_timestamp: false,
             plans: None,
+            top_customers: 0,
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::http::deliveries;
 use crate::http::health;
 use crate::http::ingest;
 use crate::http::instruments::Instruments;
+use crate::http::nearest::Nearest;
 use crate::http::options::Options;
 use crate::http::problem::Problem;
 use crate::http::query;
@@ -45,6 +46,7 @@ pub struct App {
     pub prometheus: PrometheusHandle,
     pub instruments: Instruments,
     pub checks: Desk,
+    pub nearest: Nearest,
     pub reads: Arc<Semaphore>,
     /// Bodies that are being streamed.
     pub streams: Arc<Semaphore>,
@@ -54,6 +56,7 @@ impl App {
     pub fn new(engine: Engine, options: Options, prometheus: PrometheusHandle) -> Self {
         Self {
             checks: Desk::new(&engine),
+            nearest: Nearest::default(),
             engine,
             options,
             tenant: TenantId::new(DEFAULT_TENANT),

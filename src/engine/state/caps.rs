@@ -35,8 +35,8 @@ pub use verdict::{Usage, decide, verdict};
 
 use accounts::{Accounts, NONE};
 
-/// Whose hard cap is crossed: the end of the period, the account, the cap.
-type Exceeded = BTreeSet<(Timestamp, Box<[u8]>, Box<str>)>;
+/// Whose hard cap is crossed, by the end of the period: the account, the cap.
+type Exceeded = BTreeMap<Timestamp, BTreeSet<(Box<[u8]>, Box<str>)>>;
 /// A meter, and a plan.
 type Place = (MeterId, Option<Box<str>>);
 
@@ -65,6 +65,11 @@ pub struct Caps {
 impl Caps {
     pub fn accounts(&self) -> &Accounts {
         &self.accounts
+    }
+
+    #[cfg(test)]
+    pub fn accounts_mut(&mut self) -> &mut Accounts {
+        &mut self.accounts
     }
 
     pub fn account(&self, number: u32) -> &Account {
@@ -96,19 +101,25 @@ impl Caps {
 
     /// How many hard caps of each meter are crossed, in periods that are not over by `now`.
     pub fn exceeded(&self, now: Timestamp) -> impl Iterator<Item = (MeterId, usize)> {
-        let present = move |caps: &Exceeded| caps.iter().rev().take_while(|(end, ..)| *end > now).count();
+        let present = move |caps: &Exceeded| {
+            caps.iter().rev().take_while(|(end, _)| **end > now).map(|(_, caps)| caps.len()).sum()
+        };
         self.exceeded.iter().map(move |(meter, caps)| (*meter, present(caps)))
     }
 
     fn note_exceeded(&mut self, meter: MeterId, name: &[u8], fired: &Fired) {
         if fired.threshold == Threshold::Hard {
-            let place = (fired.bounds.end, name.into(), fired.cap.clone());
-            let caps = self.exceeded.entry(meter).or_default();
+            let place = (name.into(), fired.cap.clone());
+            let ends = self.exceeded.entry(meter).or_default();
+            let caps = ends.entry(fired.bounds.end).or_default();
             if fired.active {
                 caps.insert(place)
             } else {
                 caps.remove(&place)
             };
+            if caps.is_empty() {
+                ends.remove(&fired.bounds.end);
+            }
         }
     }
 
@@ -330,16 +341,25 @@ impl State {
 
     /// The series that an account adds up.
     pub(super) fn series_of_account(&self, name: &[u8], meter: MeterId) -> Vec<u32> {
+        self.series_up_to((name, meter), usize::MAX).unwrap_or_default()
+    }
+
+    /// The same; none if the customer has more series than `limit`.
+    pub fn series_up_to(&self, (name, meter): (&[u8], MeterId), limit: usize) -> Option<Vec<u32>> {
         let length = key::customer_prefix_len(name).expect("account names are written by this process");
         let mut found = Vec::new();
-        let mut next = self.table.newest_of_name(&name[..length]);
+        let (mut next, mut looked_at) = (self.table.newest_of_name(&name[..length]), 0);
         while let Some(number) = next {
+            if looked_at == limit {
+                return None;
+            }
+            looked_at += 1;
             if self.table.get(number).meter == meter {
                 found.push(number);
             }
             next = self.table.older_of_same_customer(number);
         }
-        found
+        Some(found)
     }
 
     /// A customer's plan may be another one.
@@ -353,6 +373,24 @@ impl State {
         for (meter, slug) in meters {
             self.resolve_again(&key::account_name(tenant, customer, &slug), meter);
         }
+    }
+
+    /// A customer's periods are other ones from now on: what was added up by the old ones would look like the present.
+    pub(super) fn drop_totals(&mut self, tenant: &str, customer: &str) {
+        for number in 0..self.definitions.len() {
+            let name = key::account_name(tenant, customer, &self.definitions[number].slug);
+            if let Some(account) = self.find_account(&name) {
+                self.caps.accounts.get_mut(account).totals.clear();
+            }
+        }
+    }
+
+    /// Whether any quota is set aside for a customer.
+    pub fn has_holds(&self, tenant: &str, customer: &str) -> bool {
+        self.definitions.iter().any(|definition| {
+            let account = self.find_account(&key::account_name(tenant, customer, &definition.slug));
+            account.is_some_and(|account| !self.caps.account(account).holds.is_empty())
+        })
     }
 
     fn apply_alert(&mut self, seq: Seq, alert: &Alert) -> Result<(), FoldError> {
@@ -421,7 +459,11 @@ impl State {
             let Some((_, name)) = self.caps.expiries.pop_first() else { return };
             let Some(number) = self.find_account(&name) else { continue };
             let account = self.caps.accounts.get_mut(number);
-            let (gone, kept) = account.fired.drain(..).partition(|fired: &Fired| fired.bounds.end <= forgotten);
+            // A commit of what is held may still count there.
+            let holds = &account.holds;
+            let is_held = |fired: &Fired| holds.values().any(|hold| hold.bounds(fired.kind) == fired.bounds);
+            let is_gone = |fired: &Fired| fired.bounds.end <= forgotten && !is_held(fired);
+            let (gone, kept) = account.fired.drain(..).partition(is_gone);
             account.fired = kept;
             account.refresh();
             let (gone, meter): (Vec<Fired>, MeterId) = (gone, account.meter);

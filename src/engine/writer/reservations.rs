@@ -64,8 +64,7 @@ impl<R> Writer<R> {
 
     /// The verdict of the cap that it does not fit into.
     fn is_too_much(&self, state: &mut State, wanted: &Reservation) -> Result<Option<Verdict>, WriterError> {
-        let slug = &state.definitions()[usize::from(wanted.meter.0)].slug;
-        let name = key::account_name(wanted.tenant.as_str(), &wanted.customer, slug);
+        let name = account_of(state, wanted);
         if state.caps_of(&name, wanted.meter).is_empty() {
             return Ok(None);
         }
@@ -122,6 +121,11 @@ impl<R> Writer<R> {
             }
             ReservationState::Committed { seq, .. } => return self.commit_again(&batch, &name, seq),
         };
+        // The door has read the reservation before: it may be another one by now.
+        let account = account_of(&self.state.read(), &reservation);
+        if batch.feeds.iter().any(|feed| !batch.keys[feed.key.clone()].starts_with(&account)) {
+            return Ok(self.refusal(ReservationRefused::Differs));
+        }
         let window = is_capped_by_window.then_some(reservation.window);
         let batch = self.batches.cut_into(batch, reservation.period, window);
         let answer = self.decide(&batch, Some(&hold))?;
@@ -162,11 +166,15 @@ fn as_it_is(state: &State, name: &[u8]) -> Done {
     known.map_or(Done::ReservationRefused(ReservationRefused::Unknown), |known| Done::Reserved(Box::new(known.clone())))
 }
 
+/// The name of the account that a reservation is of.
+fn account_of(state: &State, reservation: &Reservation) -> Vec<u8> {
+    let slug = &state.definitions()[usize::from(reservation.meter.0)].slug;
+    key::account_name(reservation.tenant.as_str(), &reservation.customer, slug)
+}
+
 /// Whether windows limit the reservation's account: then its usage counts in the window that it was set aside in.
 fn is_capped_by_window(state: &State, reservation: &Reservation) -> bool {
-    let slug = &state.definitions()[usize::from(reservation.meter.0)].slug;
-    let name = key::account_name(reservation.tenant.as_str(), &reservation.customer, slug);
-    state.caps_of(&name, reservation.meter).iter().any(|cap| cap.period == CapPeriod::Window)
+    state.caps_of(&account_of(state, reservation), reservation.meter).iter().any(|cap| cap.period == CapPeriod::Window)
 }
 
 /// What the one event of a batch counts.

@@ -144,10 +144,14 @@ impl Account {
         holds.fold(0, |sum, hold| sum.saturating_add(hold.quantity.scaled()))
     }
 
-    /// A total that was added up. In place of the one that has been there the longest, if there are many.
-    pub fn put_total(&mut self, kind: CapPeriod, bounds: Window, used: i128) {
-        if self.totals.len() == TOTALS_MAX {
-            self.totals.remove(0);
+    /// A total that was added up. If there are many, in place of the one that has been there the longest, but for those that are
+    /// needed beside it.
+    pub fn put_total(&mut self, kind: CapPeriod, bounds: Window, used: i128, needed: &[(CapPeriod, Window)]) {
+        let needless = |total: &Total| !needed.contains(&(total.kind, total.bounds));
+        if self.totals.len() >= TOTALS_MAX
+            && let Some(place) = self.totals.iter().position(needless)
+        {
+            self.totals.remove(place);
         }
         let held = self.held(kind, bounds);
         let total = Total { kind, sole: false, bounds, used, held, limit: 0, next: 0, floor: 0, refused: false };
@@ -155,12 +159,28 @@ impl Account {
         self.refresh();
     }
 
-    /// Brings limits and thresholds of all totals up to date: caps, alerts or holds have changed.
+    pub fn put_hold(&mut self, name: &[u8], hold: Hold) {
+        self.change_held(&hold, hold.quantity.scaled());
+        self.holds.insert(name.into(), hold);
+    }
+
+    pub fn end_hold(&mut self, name: &[u8]) -> Option<Hold> {
+        let hold = self.holds.remove(name)?;
+        self.change_held(&hold, -hold.quantity.scaled());
+        Some(hold)
+    }
+
+    fn change_held(&mut self, hold: &Hold, change: i128) {
+        for total in self.totals.iter_mut().filter(|total| hold.bounds(total.kind) == total.bounds) {
+            total.held = total.held.saturating_add(change);
+        }
+    }
+
+    /// Brings limits and thresholds of all totals up to date: caps or alerts have changed.
     pub fn refresh(&mut self) {
         let mut totals = std::mem::take(&mut self.totals);
         for total in &mut totals {
             (total.limit, total.next, total.floor, total.refused) = (i128::MAX, i128::MAX, i128::MIN, false);
-            total.held = self.held(total.kind, total.bounds);
             total.sole = self.caps.iter().all(|cap| cap.period == total.kind);
             for cap in self.caps.iter().filter(|cap| cap.period == total.kind) {
                 total.limit = total.limit.min(cap.limit().map_or(i128::MAX, Quantity::scaled));

@@ -89,8 +89,7 @@ impl State {
         let account = self.account_of(seq, reservation)?;
         let account = self.caps.accounts.get_mut(account);
         let Reservation { quantity, period, window, .. } = *reservation;
-        account.holds.insert(name.into(), Hold { quantity, billing: period.bounds, window });
-        account.refresh();
+        account.put_hold(name, Hold { quantity, billing: period.bounds, window });
         Ok(())
     }
 
@@ -130,8 +129,10 @@ impl State {
         reservation.state = state;
         let number = self.account_of(seq, &reservation)?;
         let account = self.caps.accounts.get_mut(number);
-        account.holds.remove(name);
-        account.refresh();
+        let hold = account.end_hold(name).ok_or(FoldError::DoesNotFit(seq))?;
+        // They may have waited for this one to be forgotten.
+        let fired = account.fired.iter().filter(|fired| fired.bounds == hold.bounds(fired.kind));
+        self.caps.expiries.extend(fired.map(|fired| (fired.bounds.end, account.name.clone())));
         self.caps.accounts.release(number);
         self.epoch.add_row(Table::Reservations, name, &codec::encode_reservation(&reservation));
         self.caps.reservations.insert(name, reservation);

@@ -1,7 +1,8 @@
 //! What an account has used in a stretch of time: the counters that bill, added up.
 //!
 //! 1. Counters in memory are the newest; what has left memory is final, and the store has it.
-//! 2. The store is asked only for stretches of which some may have left: those up to `closed_to`.
+//! 2. The store is asked only for stretches of which some may have left: those that `closed_to` has passed whole. A window or a
+//!    period becomes final by that alone.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -33,16 +34,24 @@ impl State {
                 found.insert(*number);
             }
         }
-        // Of what is still open nothing has left memory.
-        if bounds.start < self.closed_to[usize::from(meter.0)] {
+        if self.may_have_left(meter, bounds) {
             used = used.saturating_add(self.add_up_stored((name, meter), kind, (period, window), &found)?);
         }
         Ok(used)
     }
 
-    /// The same of counters in memory alone: right for stretches that are not over.
+    /// Whether counters of a stretch may be in the store alone.
+    pub fn may_have_left(&self, meter: MeterId, bounds: Window) -> bool {
+        bounds.end <= self.closed_to[usize::from(meter.0)]
+    }
+
+    /// The same of counters in memory alone: right for stretches of which nothing can have left.
     pub fn used_in_memory(&self, (name, meter): (&[u8], MeterId), kind: CapPeriod, bounds: Window) -> i128 {
-        let series = self.series_of_account(name, meter);
+        self.used_of(&self.series_of_account(name, meter), kind, bounds)
+    }
+
+    /// The same of these series.
+    pub fn used_of(&self, series: &[u32], kind: CapPeriod, bounds: Window) -> i128 {
         let parts = series.iter().filter_map(|number| self.part_of(self.table.get(*number), kind, bounds));
         parts.fold(0, i128::saturating_add)
     }
@@ -124,13 +133,14 @@ impl State {
         if self.caps.account(account).is_kept_up(period.bounds, window) {
             return Ok(());
         }
-        for (kind, bounds) in [(CapPeriod::Billing, period.bounds), (CapPeriod::Window, window)] {
+        let needed = [(CapPeriod::Billing, period.bounds), (CapPeriod::Window, window)];
+        for (kind, bounds) in needed {
             let known = self.caps.account(account);
             if known.total(kind, bounds).is_some() || !known.has_kind(kind) {
                 continue;
             }
             let used = self.add_up((&known.name, known.meter), kind, (period, window))?;
-            self.caps.accounts.get_mut(account).put_total(kind, bounds, used);
+            self.caps.accounts.get_mut(account).put_total(kind, bounds, used, &needed);
         }
         Ok(())
     }

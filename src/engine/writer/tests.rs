@@ -1,0 +1,9 @@
+//! By question, against a whole engine that is driven step by step: what caps do, what reservations do, and whether a restart
+//! or a refold can be noticed.
+
+mod caps;
+mod consistency;
+mod daemon;
+mod nearest;
+mod periods;
+mod reservations;
