@@ -120,7 +120,7 @@ fn describe_caps() {
         Unit::Seconds,
         "When a threshold of this meter was crossed last, since 1970; none since the start: absent."
     );
-    describe_gauge!(CAPS_EXCEEDED, "Hard caps of present periods that are reached, by meter.");
+    describe_gauge!(CAPS_EXCEEDED, "Hard caps of present periods that are reached or have refused an event, by meter.");
     describe_gauge!(RESERVATIONS_HELD, "Reservations that hold quota.");
     describe_counter!(RESERVATIONS, "Reservations that ended: committed, released, expired.");
 }

@@ -266,7 +266,7 @@ pub enum ReservationRefused {
     Expired(Timestamp),
     #[error("it was released at {0}")]
     Released(Timestamp),
-    #[error("it was committed as record {0} already, by another usage event")]
+    #[error("it is committed already, by record {0}")]
     Committed(Seq),
     /// The id has another customer, meter, quantity or lifetime.
     #[error("a reservation with this id was made before, and says otherwise")]

@@ -1,6 +1,7 @@
 //! Integration tests: one binary, one module per subject.
 
 mod billing;
+mod caps;
 mod clock;
 mod config;
 mod crash;

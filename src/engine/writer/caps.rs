@@ -277,7 +277,7 @@ pub fn recoveries(
     let (tenant, customer, meter) = key::split_account(name).expect("account names are written by this process");
     let mut alerts = Vec::new();
     // What was closed before the clock was set back may have left memory: there only events bring back what they are below.
-    let is_present = |fired: &&Fired| fired.bounds.end > now && !state.may_have_left(account.meter, fired.bounds);
+    let is_present = |fired: &&Fired| fired.bounds.end > now;
     for fired in account.fired.iter().filter(|fired| fired.active).filter(is_present) {
         let amount = |caps: &[Cap]| {
             let cap = caps.iter().find(|cap| fired.is_of(cap, fired.bounds))?;
@@ -286,7 +286,7 @@ pub fn recoveries(
         };
         let used = state.used_in_memory((name, account.meter), fired.kind, fired.bounds);
         let (was, is) = (amount(before), amount(after));
-        let same = matches!((&was, &is), (Some((was, _)), Some((is, _))) if was.limit() == is.limit());
+        let same = matches!((&was, &is), (Some((_, was)), Some((_, is))) if was == is);
         let stays = is.as_ref().is_some_and(|(_, amount)| used >= amount.scaled() || (fired.refused && same));
         let Some((cap, amount)) = is.or(was).filter(|_| !stays) else { continue };
         alerts.push(Alert {

@@ -54,11 +54,13 @@ impl Crossings {
                     .increment(1);
                 metrics::gauge!(THRESHOLD_CROSSED_TIMESTAMP, "meter" => meter.clone(), "threshold" => label)
                     .set(alert.at.micros() as f64 / 1e6);
-                tracing::info!(%id, tenant, customer, meter, cap, %threshold, %used, "usage has crossed a threshold");
+                let is_refusal = alert.event.as_ref().is_some_and(|event| event.seq.is_none());
+                let what = if is_refusal { "a hard cap has refused an event" } else { "usage has crossed a threshold" };
+                tracing::info!(%id, tenant, customer, meter, cap, %threshold, %used, "{what}");
             }
             AlertState::Recovered => {
                 metrics::counter!(THRESHOLDS_RECOVERED, "meter" => meter.clone(), "threshold" => label).increment(1);
-                tracing::info!(%id, tenant, customer, meter, cap, %threshold, %used, "usage is below a threshold again");
+                tracing::info!(%id, tenant, customer, meter, cap, %threshold, %used, "an alert has recovered");
             }
         }
     }

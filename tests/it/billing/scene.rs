@@ -51,6 +51,17 @@ impl Http {
     }
 
     pub fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Reply {
+        self.try_call(method, path, headers, body).unwrap_or_else(|| panic!("{method} {path}: no answer"))
+    }
+
+    /// None: there was no whole answer in time.
+    pub fn try_call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Option<Reply> {
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -58,14 +69,14 @@ impl Http {
         let request = request.body(Full::new(body.into())).expect("a request");
         self.runtime.block_on(async {
             let answer = tokio::time::timeout(PATIENCE, self.client.request(request)).await;
-            let (parts, body) = answer.expect("an answer in time").expect("an answer").into_parts();
-            let body = body.collect().await.expect("a whole answer").to_bytes();
-            Reply {
+            let (parts, body) = answer.ok()?.ok()?.into_parts();
+            let body = body.collect().await.ok()?.to_bytes();
+            Some(Reply {
                 status: parts.status.as_u16(),
                 headers: parts.headers,
                 text: String::from_utf8(body.to_vec()).expect("UTF-8"),
                 json: serde_json::from_slice(&body).unwrap_or_default(),
-            }
+            })
         })
     }
 

@@ -93,6 +93,12 @@ impl Request {
         self.body["data"]["rows"].as_array().map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// The alert it carries instead.
+    pub fn alert(&self) -> Option<&Value> {
+        let is_alert = self.body["type"].as_str().is_some_and(|kind| kind.starts_with("alert."));
+        Some(&self.body["data"]).filter(|data| is_alert && data["alert_id"].is_string())
+    }
+
     pub fn is_taken(&self) -> bool {
         self.status.is_some_and(|status| (200..300).contains(&status))
     }
@@ -320,7 +326,8 @@ fn verify(head: &HashMap<String, String>, body: &[u8], request: &Request, now_s:
     if body.len() > BODY_BYTES_MAX && request.rows().len() != 1 {
         return Err(format!("{} rows in {} bytes", request.rows().len(), body.len()));
     }
-    if !request.body["type"].is_string() || !request.body["timestamp"].is_string() || request.rows().is_empty() {
+    let is_empty = request.rows().is_empty() && request.alert().is_none();
+    if !request.body["type"].is_string() || !request.body["timestamp"].is_string() || is_empty {
         return Err("a body of another shape".into());
     }
     let expected = format!("v1,{}", sign(SECRET, id, timestamp, body));

@@ -172,7 +172,7 @@ impl State {
     }
 }
 
-/// The smallest hard cap for billing periods.
+/// The smallest hard cap for billing periods, shadow caps left out.
 fn hard_cap(caps: &[Cap]) -> Option<Quantity> {
-    caps.iter().filter(|cap| cap.period == CapPeriod::Billing).filter_map(|cap| cap.hard).min()
+    caps.iter().filter(|cap| cap.enforce && cap.period == CapPeriod::Billing).filter_map(|cap| cap.hard).min()
 }

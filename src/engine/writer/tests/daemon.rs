@@ -43,9 +43,10 @@ pub fn units(units: i64) -> Quantity {
 pub fn cap(hard: i64, soft: &[&str]) -> Cap {
     let soft = soft.iter().map(|amount| amount.parse().unwrap()).collect();
     let (id, period, grace) = ("default".to_owned(), CapPeriod::Billing, Amount::NOTHING);
-    let mut cap =
-        Cap { id, period, hard: Some(units(hard)), soft, on_hard_cap: OnHardCap::Reject, grace, enforce: true };
+    let on_hard_cap = OnHardCap::Allow;
+    let mut cap = Cap { id, period, hard: Some(units(hard)), soft, on_hard_cap, grace, enforce: true };
     cap.check().unwrap();
+    cap.on_hard_cap = OnHardCap::Reject;
     cap
 }
 

@@ -30,8 +30,9 @@ fn what_is_held_is_taken_for_others_and_there_for_its_own_event() {
     assert!(is_accepted(&daemon.use_up("c", 3)));
     assert!(matches!(refusal(daemon.reserve("other", "c", 1, HOUR)), ReservationRefused::Capped(_)));
     daemon.check();
+    let before = daemon.seen(&["c"]);
     daemon.restart();
-    assert_eq!(daemon.used("c"), (3, 7));
+    assert_eq!((daemon.seen(&["c"]), daemon.used("c")), (before, (3, 7)));
     let event = daemon.event("c", 5);
     let answer = daemon.commit_reservation("r", event.clone());
     assert!(is_accepted(&answer.outcomes[0]));
