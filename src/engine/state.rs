@@ -349,7 +349,7 @@ impl State {
         let name: Box<[u8]> = name.into();
         let before = self.customers.insert(name.clone(), Arc::new(settings.clone()));
         self.customers_changed.push(name);
-        if before.is_none_or(|before| before.schedule != settings.schedule) && false {
+        if before.is_none_or(|before| before.schedule != settings.schedule) {
             self.drop_totals(tenant, customer);
         }
         self.resolve_customer_again(tenant, customer);

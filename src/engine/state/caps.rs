@@ -462,7 +462,7 @@ impl State {
             // A commit of what is held may still count there.
             let holds = &account.holds;
             let is_held = |fired: &Fired| holds.values().any(|hold| hold.bounds(fired.kind) == fired.bounds);
-            let is_gone = |fired: &Fired| fired.bounds.end <= forgotten && (!is_held(fired) || true);
+            let is_gone = |fired: &Fired| fired.bounds.end <= forgotten && !is_held(fired);
             let (gone, kept) = account.fired.drain(..).partition(is_gone);
             account.fired = kept;
             account.refresh();

@@ -49,14 +49,12 @@ impl View {
     ) -> impl Fn(CapPeriod) -> Usage + 'a {
         let now = state.now();
         move |kind| {
-            // As a rule it is known which period holds now, and what it has come to.
-            let kept = |total: &&crate::engine::state::caps::Total| total.kind == kind && total.bounds.contains(now);
-            if let Some(total) = account.and_then(|account| account.totals.iter().find(kept)) {
-                return Usage { bounds: total.bounds, used: total.used, held: total.held };
-            }
             let (period, window) = self.batches.place_of(name, meter, now);
             let bounds = if kind == CapPeriod::Billing { period.bounds } else { window };
-            let used = state.used_in_memory((name, meter), kind, bounds);
+            if let Some(total) = account.and_then(|account| account.total(kind, bounds)) {
+                return Usage { bounds: total.bounds, used: total.used, held: total.held };
+            }
+            let used = state.used_at_present((name, meter), kind, (&period, window)).unwrap_or_default();
             Usage { bounds, used, held: account.map_or(0, |account| account.held(kind, bounds)) }
         }
     }

@@ -87,7 +87,7 @@ impl<R> Writer<R> {
             let over: Vec<&Total> = totals.filter(|total| total.exceeds(quantity, hold)).collect();
             let Some(total) = over.first() else { continue };
             let said = Said { feed, event: Some((batch.id_of(item), None)), at: batch.received_at };
-            let alerts = over.iter().flat_map(|total| refusals(account, total, (quantity, hold), &said)).collect();
+            let alerts = refusals(account, &over, (quantity, hold), &said);
             let (used, asked) = (Quantity::from_scaled(total.used), Quantity::from_scaled(quantity));
             let cap = account.caps.iter().filter(|cap| cap.period == total.kind && cap.limit().is_some());
             let (_, _, slug) = key::split_account(&account.name).expect("written by this process");
@@ -116,10 +116,9 @@ impl<R> Writer<R> {
         for (place, account) in counted {
             let (feed, _) = &feeds[*place];
             let (account, change) = (state.caps().account(*account), state.change_of(feed));
-            for total in totals_of(account, feed).filter(|total| total.is_crossed(change)) {
-                let said = Said { feed, event: Some((batch.id_of(item), Some(seq))), at: batch.received_at };
-                due.extend(crossings(account, total, change, &said));
-            }
+            let crossed: Vec<&Total> = totals_of(account, feed).filter(|total| total.is_crossed(change)).collect();
+            let said = Said { feed, event: Some((batch.id_of(item), Some(seq))), at: batch.received_at };
+            due.extend(crossings(account, &crossed, change, &said));
         }
         due
     }
@@ -190,22 +189,29 @@ fn totals_of<'a>(account: &'a Account, feed: &Feed<'_>) -> impl Iterator<Item = 
 }
 
 /// The hard caps that refuse an event, and have not been crossed or heard of so far.
-fn refusals(account: &Account, total: &Total, asked: (i128, Option<&Hold>), said: &Said<'_>) -> Vec<Alert> {
-    let caps = account.caps.iter().filter(|cap| cap.period == total.kind);
-    let refuse = caps.filter(|cap| cap.limit().is_some_and(|limit| total.would_exceed(asked, limit.scaled())));
-    let unheard = refuse.filter(|cap| account.active(cap, total.bounds, Threshold::Hard).is_none());
-    let mut alerts: Vec<(Quantity, Alert)> = unheard
-        .filter_map(|cap| Some((cap, cap.hard?)))
-        .map(|(cap, hard)| (hard, raised(account, total, (cap, Threshold::Hard, hard), said)))
-        .collect();
-    alerts.sort_by(|(one, a), (other, b)| (one, &a.cap.id).cmp(&(other, &b.cap.id)));
-    alerts.into_iter().map(|(_, alert)| alert).collect()
+fn refusals(account: &Account, over: &[&Total], asked: (i128, Option<&Hold>), said: &Said<'_>) -> Vec<Alert> {
+    let mut alerts = Vec::new();
+    for (total, cap) in caps_of(account, over) {
+        let refuses = cap.limit().is_some_and(|limit| total.would_exceed(asked, limit.scaled()));
+        if let (true, Some(hard)) = (refuses, cap.hard)
+            && account.active(cap, total.bounds, Threshold::Hard).is_none()
+        {
+            alerts.push(raised(account, total, (cap, Threshold::Hard, hard), said));
+        }
+    }
+    alerts.sort_by_key(|alert: &Alert| (alert.amount, alert.cap.id.clone()));
+    alerts
+}
+
+/// The caps that count in these totals.
+fn caps_of<'a>(account: &'a Account, totals: &[&'a Total]) -> impl Iterator<Item = (&'a Total, &'a Cap)> {
+    totals.iter().flat_map(|total| account.caps.iter().filter(|cap| cap.period == total.kind).map(|cap| (*total, cap)))
 }
 
 /// What usage has crossed, upwards or downwards.
-fn crossings(account: &Account, total: &Total, change: i128, said: &Said<'_>) -> Vec<Alert> {
+fn crossings(account: &Account, crossed: &[&Total], change: i128, said: &Said<'_>) -> Vec<Alert> {
     let (mut up, mut down) = (Vec::new(), Vec::new());
-    for cap in account.caps.iter().filter(|cap| cap.period == total.kind) {
+    for (total, cap) in caps_of(account, crossed) {
         for (threshold, amount) in cap.thresholds() {
             let is_reached = total.used >= amount.scaled();
             match account.active(cap, total.bounds, threshold) {
@@ -277,7 +283,7 @@ pub fn recoveries(
     let (tenant, customer, meter) = key::split_account(name).expect("account names are written by this process");
     let mut alerts = Vec::new();
     // What was closed before the clock was set back may have left memory: there only events bring back what they are below.
-    let is_present = |fired: &&Fired| fired.bounds.end > now;
+    let is_present = |fired: &&Fired| fired.bounds.end > now && !state.may_have_left(account.meter, fired.bounds);
     for fired in account.fired.iter().filter(|fired| fired.active).filter(is_present) {
         let amount = |caps: &[Cap]| {
             let cap = caps.iter().find(|cap| fired.is_of(cap, fired.bounds))?;
@@ -286,7 +292,7 @@ pub fn recoveries(
         };
         let used = state.used_in_memory((name, account.meter), fired.kind, fired.bounds);
         let (was, is) = (amount(before), amount(after));
-        let same = matches!((&was, &is), (Some((_, was)), Some((_, is))) if was == is);
+        let same = matches!((&was, &is), (Some((was, _)), Some((is, _))) if was.limit() == is.limit());
         let stays = is.as_ref().is_some_and(|(_, amount)| used >= amount.scaled() || (fired.refused && same));
         let Some((cap, amount)) = is.or(was).filter(|_| !stays) else { continue };
         alerts.push(Alert {

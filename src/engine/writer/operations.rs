@@ -91,7 +91,9 @@ impl<R> Writer<R> {
         let before = state.customer(tenant, name).map(|customer| (**customer).clone()).unwrap_or_default();
         // A period that has usage already does not move, even if it has not begun by the time that is believed.
         let now = self.believed(state).max(state.clock().newest_event().unwrap_or(Timestamp::MIN));
-        let used = state.newest_series_of(tenant, name).is_some() || state.has_windows(tenant, name)?;
+        let used = state.newest_series_of(tenant, name).is_some()
+            || state.has_holds(tenant, name)
+            || state.has_windows(tenant, name)?;
         // Of the meters' calendars, the one whose month is the latest: no period that has begun is changed.
         let meters = self.batches.meters();
         let zones = meters.iter().map(|meter| &meter.billing_zone);

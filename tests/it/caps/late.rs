@@ -63,7 +63,7 @@ fn late_usage_of_an_earlier_billing_period_is_taken_and_late_usage_of_this_one_i
     assert_eq!(taken["late"], true, "{taken}");
     expect(&scene, &at("october again", "c", 1, moment("2026-10-25T12:00:00Z")), "accepted");
     let of = |period: &str| {
-        let all = alerts(&*scene, "customer=c");
+        let all = alerts(&scene, "customer=c");
         told(&all.into_iter().filter(|alert| alert["period"] == period).collect::<Vec<_>>())
     };
     assert_eq!(

@@ -10,9 +10,9 @@ use meterd::model::{Duration, Timestamp};
 use meterd::store::MemStore;
 
 use super::model::{Sent, WIDE};
-use super::node::{Node, Setup};
+use super::node::{CapsSetup, Node, Setup};
 
-const SETUP: Setup = Setup { policy: WIDE, epoch_ids: 4, close_slice: 10, sinks: [None; 3] };
+const SETUP: Setup = Setup { policy: WIDE, epoch_ids: 4, close_slice: 10, sinks: [None; 3], caps: CapsSetup::NONE };
 const SEGMENT: &str = "journal/00000000000000000001.log";
 
 fn event(id: u64) -> Sent {
@@ -25,7 +25,8 @@ fn damage_below_an_indexed_id_is_refused_and_nothing_is_cut() {
     let disk = SimDisk::new(1);
     let store = Arc::new(MemStore::with_bulk_ids_min(2));
     let mut node = Node::open(&disk, store.clone(), &clock, SETUP).unwrap();
-    let batch = node.batch(&[event(1), event(2), event(3)], Timestamp::parse_rfc3339("2026-11-01T12:00:00Z").unwrap());
+    let batch =
+        node.batch(&[event(1), event(2), event(3)], Timestamp::parse_rfc3339("2026-11-01T12:00:00Z").unwrap(), None);
     node.running.writer.take(batch, 1).unwrap();
     assert!(node.append().unwrap());
     node.sync().unwrap();

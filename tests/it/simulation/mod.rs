@@ -1,12 +1,13 @@
 //! The engine against a plain model, under random operations and crashes on a simulated disk.
 //!
 //! A schedule is a seed: it draws operations (events old and new, duplicates, conflicts, late and early times, slow requests,
-//! clock steps, closing windows, anchors, deliveries, commits, persists, failing syncs, power cuts, reopens) and compares
+//! clock steps, closing windows, anchors, caps, reservations, deliveries, commits, persists, failing syncs, power cuts, reopens) and compares
 //! every answer, every reopened state and, at the end, the store with the model, and what receivers got with the windows.
 //!
 //! A failing seed prints itself; `METERD_SIM_SEED=<seed>` replays that one alone, `METERD_SIM_SCHEDULES=<n>` runs more.
 
 mod ahead;
+mod caps;
 mod clock;
 mod ledger;
 mod model;
@@ -118,6 +119,36 @@ fn deliveries_that_the_store_does_not_get_are_noticed() {
 #[test]
 fn dead_letters_that_the_store_does_not_get_are_noticed() {
     is_noticed(Sabotage::DeadLettersNotStored);
+}
+
+#[test]
+fn events_that_count_although_a_cap_refuses_them_are_noticed() {
+    is_noticed(Sabotage::CapsNotEnforced);
+}
+
+#[test]
+fn customers_caps_that_the_store_does_not_get_are_noticed() {
+    is_noticed(Sabotage::CapsNotStored);
+}
+
+#[test]
+fn alerts_that_the_store_does_not_get_are_noticed() {
+    is_noticed(Sabotage::AlertsNotStored);
+}
+
+#[test]
+fn thresholds_that_fire_twice_because_the_store_does_not_get_them_are_noticed() {
+    is_noticed(Sabotage::ThresholdsNotStored);
+}
+
+#[test]
+fn an_alert_that_is_listed_twice_is_noticed() {
+    is_noticed(Sabotage::AlertTwice);
+}
+
+#[test]
+fn held_quota_that_the_store_does_not_get_is_noticed() {
+    is_noticed(Sabotage::ReservationsNotStored);
 }
 
 #[test]

@@ -8,7 +8,10 @@ use meterd::model::{Quantity, Seq, Timestamp};
 pub const HOUR_MICROS: i64 = 3_600_000_000;
 pub const ACCEPT_FUTURE_MICROS: i64 = HOUR_MICROS / 12;
 
+/// So many customers there are.
+pub const CUSTOMERS: u8 = 3;
 pub const METERS: [&str; 7] = ["count", "sum", "min", "max", "avg", "latest", "unique"];
+pub const SUM: usize = 1;
 /// The meter that takes nothing for a final window.
 pub const REJECTS_LATE: usize = 5;
 
@@ -29,6 +32,8 @@ pub struct Accepted {
     pub seq: Seq,
     pub sent: Sent,
     pub timestamp: Timestamp,
+    /// Where in time it is counted: a commit may come after its reservation's period.
+    pub counted: Timestamp,
     /// What was believed to be the time when it was accepted.
     pub now: i64,
     /// The same, whatever the clock was set back to later.
@@ -49,6 +54,7 @@ pub enum Expected {
     TooLate,
     TooEarly,
     LateRejected,
+    Capped,
 }
 
 /// A counter's name: customer, meter, model, start of its hour.
@@ -169,7 +175,7 @@ impl Model {
             if timestamp > latest + ACCEPT_FUTURE_MICROS {
                 expected.push(Expected::TooEarly);
             } else if !self.was_accepted(sent) {
-                let late = self.late_feeds(sent, received_at, now);
+                let late = self.late_feeds(sent, sent.timestamp.unwrap_or(received_at), now, None);
                 let refused = late.contains(&REJECTS_LATE);
                 expected.push(if refused { Expected::LateRejected } else { Expected::Accepted });
             }
@@ -187,16 +193,17 @@ impl Model {
         event.may_be_forgotten || now - event.now >= self.retention_min_micros
     }
 
-    /// The meters for which the event's window is final.
-    pub fn late_feeds(&self, sent: &Sent, received_at: Timestamp, now: i64) -> Vec<usize> {
-        let start = hour_of(sent.timestamp.unwrap_or(received_at));
+    /// The meters for which the event's window is final, if it is counted there: in this billing period, if it is named.
+    pub fn late_feeds(&self, sent: &Sent, at: Timestamp, now: i64, label: Option<&Label>) -> Vec<usize> {
+        let start = hour_of(at);
         let is_late = |meter: &usize| {
             let name = (sent.customer, *meter, sent.model, start);
             let known = self.accepted.iter().any(|event| event.counters().any(|counter| counter == name));
             if known {
                 return self.closed.contains_key(&name) || self.was_never_open(&name);
             }
-            let label = self.label(sent.customer, Timestamp::from_micros(start).expect("in range"));
+            let own = || self.label(sent.customer, Timestamp::from_micros(start).expect("in range"));
+            let label = label.cloned().unwrap_or_else(own);
             let period = (sent.customer, *meter, sent.model, label);
             start + HOUR_MICROS + self.policy.grace_micros <= now || self.closed_periods.contains_key(&period)
         };
@@ -217,7 +224,7 @@ impl Model {
         let feeds = self.accepted.iter().flat_map(|event| event.feeds.iter().map(move |feed| (event, feed)));
         let late =
             feeds.filter(|(event, feed)| feed.0 == meter && feed.1 && self.was_never_open(&event.counter(meter)));
-        let late = late.map(|(event, _)| hour_of(event.timestamp) + HOUR_MICROS);
+        let late = late.map(|(event, _)| hour_of(event.counted) + HOUR_MICROS);
         windows.chain(periods).chain(late).max().unwrap_or(i64::MIN)
     }
 
@@ -233,12 +240,14 @@ impl Model {
         (period.label.to_string(), period.bounds.start.micros(), period.bounds.end.micros())
     }
 
-    /// The billing period of an event's window: it keeps the one that its first event had.
-    pub fn label_of(&self, sent: &Sent, meter: usize, at: Timestamp) -> Label {
+    /// The billing period of an event's window: it keeps the one that its first event had. A new one has the one that is
+    /// named, if any.
+    pub fn label_of(&self, sent: &Sent, meter: usize, at: Timestamp, named: Option<&Label>) -> Label {
         let name = (sent.customer, meter, sent.model, hour_of(at));
         let mut feeds = self.accepted.iter().flat_map(|event| event.feeds.iter().map(move |feed| (event, feed)));
         let first = feeds.find(|(event, feed)| event.counter(feed.0) == name);
-        first.map_or_else(|| self.label(sent.customer, at), |(_, feed)| feed.2.clone())
+        let own = || named.cloned().unwrap_or_else(|| self.label(sent.customer, at));
+        first.map_or_else(own, |(_, feed)| feed.2.clone())
     }
 
     /// What was set for a customer last.
@@ -252,7 +261,7 @@ impl Model {
         for (meter, _, label) in feeds.clone() {
             let name = (accepted.sent.customer, *meter, accepted.sent.model, label.clone());
             let before = Seq(accepted.seq.0 - 1);
-            let end = hour_of(accepted.timestamp) + HOUR_MICROS;
+            let end = hour_of(accepted.counted) + HOUR_MICROS;
             let is_over = name.3.2 <= self.closed_to(*meter).max(end);
             if is_over && !self.periods().contains_key(&name) {
                 self.closed_periods.insert(name, (before, false));
@@ -354,7 +363,7 @@ impl Model {
 
 impl Accepted {
     fn counter(&self, meter: usize) -> CounterName {
-        (self.sent.customer, meter, self.sent.model, hour_of(self.timestamp))
+        (self.sent.customer, meter, self.sent.model, hour_of(self.counted))
     }
 
     fn counters(&self) -> impl Iterator<Item = CounterName> {

@@ -11,10 +11,11 @@ use meterd::engine::{
 };
 use meterd::env::{ManualClock, SimDisk};
 use meterd::journal::{self, Compression, JournalError};
-use meterd::meter::{Aggregation, Definition, Late, Value};
+use meterd::meter::{Aggregation, Cap, Definition, Late, PlanCap, Value};
 use meterd::model::{Duration, Fingerprint, RowKinds, Seq, TenantId, Timestamp};
-use meterd::store::{Commit, MemStore, Rows, Store, Table};
+use meterd::store::{Commit, MemStore, Row, Rows, Store, Table};
 
+use super::caps::{self, Limits};
 use super::clock::{MAX_STEP_MICROS, SETTLE_MICROS, Seen};
 use super::model::{
     ACCEPT_FUTURE_MICROS, Adjusted, CounterName, METERS, PeriodName, PeriodValue, Policy, REJECTS_LATE, Sent,
@@ -51,6 +52,36 @@ pub struct Setup {
     pub close_slice: usize,
     /// What each of [`SINKS`] gets, if it is configured.
     pub sinks: [Option<RowKinds>; SINKS.len()],
+    pub caps: CapsSetup,
+}
+
+/// What an engine knows of caps when it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CapsSetup {
+    /// Of [`caps::config`].
+    pub config: u64,
+    pub reservations_max: usize,
+    /// Sabotage: nothing is rejected.
+    pub shadow: bool,
+}
+
+impl CapsSetup {
+    pub const NONE: CapsSetup = CapsSetup { config: 0, reservations_max: 4, shadow: false };
+
+    /// A cap as it is handed to the engine.
+    pub fn cap(&self, cap: &Limits) -> Cap {
+        let cap = cap.cap();
+        if self.shadow { Cap { enforce: false, ..cap } } else { cap }
+    }
+
+    fn options(&self) -> BTreeMap<String, Vec<PlanCap>> {
+        let mut options: BTreeMap<String, Vec<PlanCap>> = BTreeMap::new();
+        for (plan, meter, cap) in caps::config(self.config) {
+            let cap = PlanCap { plan: plan.map(str::to_owned), cap: self.cap(&cap) };
+            options.entry(METERS[meter].to_owned()).or_default().push(cap);
+        }
+        options
+    }
 }
 
 /// The sinks that there can be; the first has everything from the beginning.
@@ -74,6 +105,8 @@ fn options(setup: Setup) -> Options {
         clock: ClockOptions { max_step: micros(MAX_STEP_MICROS), settle: micros(SETTLE_MICROS) },
         commit_interval: Duration::from_millis(10),
         sinks: setup.sinks(),
+        caps: setup.caps.options(),
+        reservations_max: setup.caps.reservations_max,
         ..Options::default()
     }
 }
@@ -98,7 +131,7 @@ fn definition(slug: &str, policy: Policy) -> Definition {
         time_zone: "UTC".to_owned(),
         grace: micros(policy.grace_micros),
         late: if slug == METERS[REJECTS_LATE] { Late::Reject } else { Late::Adjust },
-        allow_negative: false,
+        allow_negative: slug == "sum",
         unique_members_max: 1_000,
         approximate: false,
         billing_period: Default::default(),
@@ -140,8 +173,9 @@ impl Node {
     }
 
     /// Parses a request, that is: encodes its events and looks them up.
-    pub fn batch(&self, events: &[Sent], received_at: Timestamp) -> Batch {
+    pub fn batch(&self, events: &[Sent], received_at: Timestamp, commits: Option<u8>) -> Batch {
         let mut builder = self.running.batches.start(&tenant(), received_at);
+        commits.iter().for_each(|reservation| builder.commits(&reservation_id(*reservation)));
         let meters = self.running.batches.meters();
         for sent in events {
             let model = sent.model.map(|model| Cow::Owned(format!("model-{model}")));
@@ -235,7 +269,7 @@ impl Node {
         self.running.writer.observe(self.clock.now(), self.clock.monotonic());
     }
 
-    fn operate(&mut self, operation: Operation, request: Request) {
+    pub fn operate(&mut self, operation: Operation, request: Request) {
         use meterd::env::Clock;
         let now = (self.clock.now(), self.clock.monotonic());
         self.running.writer.operate(operation, now, request).expect("the store in memory answers");
@@ -245,8 +279,8 @@ impl Node {
         self.operate(Operation::ResetClock { reason: "simulated".to_owned() }, request);
     }
 
-    pub fn put_customer(&mut self, customer: u8, anchor: Option<u8>, request: Request) {
-        let settings = CustomerSettings { anchor, ..CustomerSettings::default() };
+    pub fn put_customer(&mut self, customer: u8, (anchor, plan): (Option<u8>, Option<String>), request: Request) {
+        let settings = CustomerSettings { anchor, plan, time_zone: None };
         let customer = format!("customer-{customer}");
         self.operate(Operation::PutCustomer { tenant: tenant(), customer, settings }, request);
     }
@@ -274,7 +308,7 @@ impl Node {
         windows
     }
 
-    fn meter(&self, id: meterd::model::MeterId) -> usize {
+    pub fn meter(&self, id: meterd::model::MeterId) -> usize {
         let meters = self.running.batches.meters();
         let slug = &meters.get(id).expect("a known meter").definition.slug;
         METERS.iter().position(|known| known == slug).expect("a known meter")
@@ -340,21 +374,36 @@ impl Node {
     }
 }
 
-fn tail(text: &str) -> u8 {
+pub fn reservation_id(number: u8) -> String {
+    format!("reservation-{number:02}")
+}
+
+pub fn tail(text: &str) -> u8 {
     text.rsplit('-').next().and_then(|number| number.parse().ok()).expect("a number at the end")
 }
 
 /// A store that leaves out a table.
 pub fn drop_table(commit: &mut Commit, table: Table) {
+    drop_rows(commit, |row| row.table == table);
     let mut kept = Rows::default();
-    for row in commit.rows.iter().filter(|row| row.table != table) {
-        match row.value {
-            Some(value) => kept.put(row.table, row.key, value),
-            None => kept.delete(row.table, row.key),
-        }
-    }
+    commit.rows.iter().for_each(|row| put_row(&mut kept, row));
     for range in commit.rows.ranges().iter().filter(|range| range.table != table) {
         kept.delete_range(range.table, &range.from, &range.to);
     }
     commit.rows = kept;
+}
+
+/// A store that leaves out some rows.
+pub fn drop_rows(commit: &mut Commit, is_dropped: impl Fn(&Row<'_>) -> bool) {
+    let mut kept = Rows::default();
+    commit.rows.iter().filter(|row| !is_dropped(row)).for_each(|row| put_row(&mut kept, row));
+    commit.rows.ranges().iter().for_each(|range| kept.delete_range(range.table, &range.from, &range.to));
+    commit.rows = kept;
+}
+
+fn put_row(rows: &mut Rows, row: Row<'_>) {
+    match row.value {
+        Some(value) => rows.put(row.table, row.key, value),
+        None => rows.delete(row.table, row.key),
+    }
 }

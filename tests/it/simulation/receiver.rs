@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use meterd::engine::{Delivery, DeliveryId, OutboxRow, UsageRow};
+use meterd::engine::{Alert, Delivery, DeliveryId, OutboxRow, UsageRow};
 use meterd::model::{OutboxPosition, RowKind, Seq};
 
 use super::ledger::Known;
@@ -87,6 +87,14 @@ impl Receiver {
             .filter_map(|(seq, row)| Some((seq, name_of(row), row.change.delta()?.scaled(), row.revision)))
             .collect();
         assert_eq!(told, adjusted, "adjustments that {sink} got");
+    }
+
+    /// A sink that was there from the first record on has every word on every alert, once and in order.
+    pub fn check_alerts(&self, sink: &str, alerts: &[(Seq, Alert)]) {
+        let told: Vec<(OutboxPosition, &Alert)> =
+            self.rows_of(sink).filter_map(|row| Some((row.position, row.alert()?))).collect();
+        let expected = alerts.iter().map(|(seq, alert)| (OutboxPosition::new(*seq, 0), alert));
+        assert!(told.iter().copied().eq(expected), "alerts that {sink} got: {told:#?}, not {alerts:#?}");
     }
 
     /// Since a sink gets a kind it got what `model`, which has everything, got.

@@ -1,5 +1,7 @@
 //! A schedule: operations drawn from a seed, and the checks after each.
 
+mod answers;
+mod caps;
 mod clocks;
 mod courier;
 mod faults;
@@ -12,13 +14,14 @@ use meterd::engine::{self, Answer, Batch};
 use meterd::env::{Clock, Disk, ManualClock, SimDisk};
 use meterd::journal::JournalError;
 use meterd::meter::{Customer, Zone};
-use meterd::model::{Code, Duration, Outcome, RowKind, RowKinds, Seq, Timestamp};
+use meterd::model::{Duration, RowKind, RowKinds, Seq, Timestamp};
 use meterd::store::{MemStore, Store, Table};
 
 use super::clock::Believed;
-use super::model::{Accepted, Expected, HOUR_MICROS, METERS, Model, NARROW, PeriodName, PeriodValue, Sent, WIDE};
-use super::node::{Node, Request, Setup, drop_table};
+use super::model::{CUSTOMERS, HOUR_MICROS, METERS, Model, NARROW, PeriodName, PeriodValue, SUM, Sent, WIDE};
+use super::node::{Node, Request, Setup, drop_rows, drop_table};
 pub use super::seen::{Sabotage, Seen};
+use caps::Desk;
 use courier::{Courier, EVERYTHING};
 
 /// Near the end of a month, so that billing periods end.
@@ -37,13 +40,24 @@ struct World {
     next_request: Request,
     setup: Setup,
     /// Parsed and looked up, not yet at the writer: slow clients and slow threads.
-    parsed: VecDeque<(Request, Vec<Sent>, Timestamp, Batch)>,
+    parsed: VecDeque<Parsed>,
     courier: Courier,
     /// Much is delivered.
     eager: bool,
+    desk: Desk,
     /// Decided, not yet answered: what the model makes of them, for when the answer comes.
     decided: BTreeMap<Request, Seq>,
     seen: Seen,
+}
+
+/// A request on its way to the writer.
+struct Parsed {
+    request: Request,
+    events: Vec<Sent>,
+    received_at: Timestamp,
+    batch: Batch,
+    /// The reservation that its one event commits.
+    commits: Option<u8>,
 }
 
 /// Runs one schedule and panics at the first thing that is not as it ought to be.
@@ -56,8 +70,10 @@ pub fn run_schedule(seed: u64, sabotage: Sabotage) -> Seen {
     let store = Arc::new(MemStore::with_bulk_ids_min(rng.usize(2..12)));
     let policy = if rng.bool() { NARROW } else { WIDE };
     let sinks = [Some(EVERYTHING), Some(RowKinds::NONE.with(RowKind::Adjustments)), None];
-    let setup = Setup { policy, epoch_ids: rng.usize(2..20), close_slice: rng.usize(1..6), sinks };
+    let (epoch_ids, close_slice) = (rng.usize(2..20), rng.usize(1..6));
     let eager = rng.u32(..3) == 0;
+    let desk = Desk::draw(&mut rng);
+    let setup = Setup { policy, epoch_ids, close_slice, sinks, caps: desk.setup(&mut rng, sabotage) };
     let node = Node::open(&disk, store, &clock, setup).expect("a new directory opens");
     let believed = Believed::new(node.running.writer.effective(), node.seen().mono);
     let mut world = World {
@@ -75,10 +91,12 @@ pub fn run_schedule(seed: u64, sabotage: Sabotage) -> Seen {
         decided: BTreeMap::new(),
         courier: Courier::default(),
         eager,
+        desk,
         seen: Seen::default(),
     };
     world.model.acknowledged = world.node.running.journal.last();
     world.start_courier(false);
+    world.start_caps();
     for _ in 0..world.rng.usize(20..160) {
         world.step();
     }
@@ -88,6 +106,16 @@ pub fn run_schedule(seed: u64, sabotage: Sabotage) -> Seen {
 
 impl World {
     fn step(&mut self) {
+        if std::env::var("TRACE").is_ok() {
+            eprintln!(
+                "STEP clock {} position {}",
+                meterd::env::Clock::now(&*self.clock),
+                self.node.running.writer.position()
+            );
+        } // TRACE
+        if self.desk.is_open && self.rng.u32(..4) == 0 {
+            return self.ask_desk();
+        }
         let steps = if self.eager { 180 } else { 110 };
         let stepped = match self.rng.u32(..steps) {
             0..=19 => self.parse(),
@@ -130,40 +158,55 @@ impl World {
             // A client that retries, however late.
             return self.model.accepted[self.rng.usize(..self.model.accepted.len())].sent.clone();
         }
+        if let Some(refused) = self.desk.refused_before(&mut self.rng) {
+            return refused;
+        }
         let now = self.clock.now();
-        let rng = &mut self.rng;
+        let (rng, is_narrow) = (&mut self.rng, self.desk.is_narrow());
         let shift = |hours: i64| Some(Timestamp::from_micros(now.micros() + hours * HOUR_MICROS).expect("in range"));
         let timestamp = match rng.u32(..20) {
             0 => shift(-200),
             1 => shift(200),
             2..=6 => shift(rng.i64(-3..1)),
             7..=9 => shift(rng.i64(-50..1)),
+            10..=15 if is_narrow => shift(rng.i64(-20..1)),
             _ => None,
         };
         let mut meters: Vec<usize> = (0..METERS.len()).filter(|_| rng.u32(..4) == 0).collect();
         if meters.is_empty() {
             meters.push(rng.usize(..METERS.len()));
         }
+        let is_capped = self.desk.is_open;
+        if is_capped && rng.bool() && !meters.contains(&SUM) {
+            meters.push(SUM);
+            meters.sort_unstable();
+        }
+        let negative = is_capped && rng.u32(..8) == 0;
         let id = rng.u64(..60);
         Sent {
             id,
             // One in eight events with a known id is another event.
             payload: if rng.u32(..8) == 0 { 1 } else { 0 },
-            customer: rng.u8(..3),
+            customer: self.desk.any_customer(rng),
             meters,
             model: rng.bool().then(|| rng.u8(..2)),
-            quantity: rng.i64(0..1_000),
+            quantity: if negative { rng.i64(-900..0) } else { rng.i64(0..1_000) },
             timestamp,
         }
     }
 
     fn parse(&mut self) -> Result<(), JournalError> {
         let events: Vec<Sent> = (0..self.rng.usize(1..7)).map(|_| self.event()).collect();
-        let received_at = self.clock.now();
-        let batch = self.node.batch(&events, received_at);
-        self.next_request += 1;
-        self.parsed.push_back((self.next_request, events, received_at, batch));
+        self.send_in(events, None);
         Ok(())
+    }
+
+    /// A request arrives.
+    fn send_in(&mut self, events: Vec<Sent>, commits: Option<u8>) {
+        let received_at = self.clock.now();
+        let batch = self.node.batch(&events, received_at, commits);
+        self.next_request += 1;
+        self.parsed.push_back(Parsed { request: self.next_request, events, received_at, batch, commits });
     }
 
     fn decide(&mut self) -> Result<(), JournalError> {
@@ -171,11 +214,17 @@ impl World {
             return Ok(());
         }
         let which = self.rng.usize(..self.parsed.len());
-        let (request, events, received_at, batch) = self.parsed.remove(which).expect("within bounds");
+        let parsed = self.parsed.remove(which).expect("within bounds");
+        let Parsed { request, events, received_at, batch, commits } = parsed;
         let now = self.observe();
         self.node.running.writer.take(batch, request).expect("the store in memory answers");
         let answer = self.node.running.writer.newest_answer().expect("just decided").clone();
-        self.check_answer(&events, received_at, now, &answer);
+        self.note_time();
+        match commits {
+            Some(reservation) => self.check_commit(reservation, &events[0], received_at, now, &answer),
+            None => self.check_answer(&events, received_at, now, &answer),
+        }
+        self.keep_caps();
         self.decided.insert(request, answer.seq);
         Ok(())
     }
@@ -190,54 +239,6 @@ impl World {
         self.seen.clock_jumps += u64::from(paused);
         self.latest = believed.map_or(self.latest, |believed| believed.max(self.latest));
         self.latest.max(effective)
-    }
-
-    fn check_answer(&mut self, events: &[Sent], received_at: Timestamp, now: i64, answer: &Answer) {
-        assert_eq!(answer.outcomes.len(), events.len(), "one outcome per event");
-        let mut late_events = Vec::new();
-        for (place, (sent, outcome)) in (0..).zip(events.iter().zip(&answer.outcomes)) {
-            let expected = self.model.expect(sent, received_at, now);
-            let got = match outcome {
-                Outcome::Accepted(_) => Expected::Accepted,
-                Outcome::Duplicate(seq) => Expected::Duplicate(*seq),
-                Outcome::Conflict(seq) => Expected::Conflict(*seq),
-                Outcome::Rejected(Code::TooLate, _) => Expected::TooLate,
-                Outcome::Rejected(Code::TooEarly, _) => Expected::TooEarly,
-                Outcome::Rejected(Code::LateRejected, _) => Expected::LateRejected,
-                Outcome::Capped(detail) => panic!("capped without a cap: {detail}"),
-                Outcome::Rejected(code, detail) => panic!("rejected as {code:?}: {detail}"),
-            };
-            assert!(expected.contains(&got), "{sent:?}: {got:?}, expected one of {expected:?}");
-            self.seen.forgotten += u64::from(expected.len() > 1 && got == Expected::Accepted);
-            match outcome {
-                Outcome::Accepted(seq) => {
-                    self.seen.accepted += 1;
-                    let timestamp = sent.timestamp.unwrap_or(received_at);
-                    let late = self.model.late_feeds(sent, received_at, now);
-                    late_events.extend((!late.is_empty()).then_some(place));
-                    let feeds = sent
-                        .meters
-                        .iter()
-                        .map(|meter| (*meter, late.contains(meter), self.model.label_of(sent, *meter, timestamp)));
-                    let feeds = feeds.collect();
-                    self.model.accept(Accepted {
-                        seq: *seq,
-                        sent: sent.clone(),
-                        timestamp,
-                        now,
-                        now_then: now,
-                        may_be_forgotten: false,
-                        feeds,
-                    });
-                }
-                Outcome::Rejected(Code::LateRejected, _) => self.seen.late_rejected += 1,
-                Outcome::Duplicate(_) => self.seen.duplicates += 1,
-                Outcome::Conflict(_) => self.seen.conflicts += 1,
-                Outcome::Rejected(..) | Outcome::Capped(_) => self.seen.refused += 1,
-            }
-        }
-        self.seen.late += late_events.len() as u64;
-        assert_eq!(answer.late, late_events, "late events are told apart");
     }
 
     fn append(&mut self) -> Result<(), JournalError> {
@@ -280,6 +281,10 @@ impl World {
             Sabotage::OutboxNotStored => drop_table(commit, Table::Outbox),
             Sabotage::DeliveriesNotStored => drop_table(commit, Table::Deliveries),
             Sabotage::DeadLettersNotStored => drop_table(commit, Table::DeadLetters),
+            Sabotage::AlertsNotStored => drop_table(commit, Table::Alerts),
+            Sabotage::ThresholdsNotStored => drop_table(commit, Table::Thresholds),
+            Sabotage::ReservationsNotStored => drop_table(commit, Table::Reservations),
+            Sabotage::CapsNotStored => drop_rows(commit, |row| row.key.starts_with(b"customer_caps/")),
             _ => {}
         });
         Ok(())
@@ -297,7 +302,9 @@ impl World {
         if self.rng.u32(..4) > 0 {
             self.node.running.writer.tick();
         }
+        self.note_time();
         self.close_due(now);
+        self.note_time();
         assert!(self.node.running.writer.effective() >= before, "effective time went back");
         if self.rng.bool() {
             self.node.running.writer.leave();
@@ -344,30 +351,51 @@ impl World {
     }
 
     fn operate(&mut self) -> Result<(), JournalError> {
-        self.next_request += 1;
-        let request = self.next_request;
-        let now = self.observe();
         if self.rng.u32(..3) == 0 {
+            let now = self.observe();
+            self.next_request += 1;
             self.seen.clock_resets += 1;
-            self.node.reset_clock(request);
+            self.node.reset_clock(self.next_request);
             self.believed.reset(self.node.seen());
             self.latest = self.clock.now().micros();
             self.model.reset_clock(now, self.clock.now().micros());
+            self.note_reset();
+            self.note_decided();
         } else {
             self.seen.anchors += 1;
-            let (customer, anchor) = (self.rng.u8(..3), Some(self.rng.u8(1..32)));
-            let used = self.model.accepted.iter().any(|event| event.sent.customer == customer);
-            let before = self.model.settings(customer).schedule;
-            let newest = self.node.running.writer.state().read().clock().newest_event();
-            let at = Timestamp::from_micros(now).expect("in range").max(newest.unwrap_or(Timestamp::MIN));
-            let schedule = before.changed(anchor, None, at, &Zone::utc(), used);
-            self.node.put_customer(customer, anchor, request);
-            let seq = self.node.running.writer.position();
-            self.model.customers.push((seq, customer, Customer { plan: None, schedule }));
+            let (customer, anchor) = (self.rng.u8(..CUSTOMERS), Some(self.rng.u8(1..32)));
+            let plan = self.model.settings(customer).plan;
+            self.put_customer(customer, anchor, plan);
         }
-        let answer = self.node.running.writer.newest_answer().expect("just decided");
-        self.decided.insert(request, answer.seq);
         Ok(())
+    }
+
+    fn put_customer(&mut self, customer: u8, anchor: Option<u8>, plan: Option<String>) {
+        let now = self.observe();
+        self.next_request += 1;
+        let used = self.model.accepted.iter().any(|event| event.sent.customer == customer);
+        let before = self.model.settings(customer).schedule;
+        let newest = self.node.running.writer.state().read().clock().newest_event();
+        let at = Timestamp::from_micros(now).expect("in range").max(newest.unwrap_or(Timestamp::MIN));
+        let schedule = before.changed(anchor, None, at, &Zone::utc(), used);
+        let caps = self.desk.book.known.all_caps(&self.model);
+        self.node.put_customer(customer, (anchor, plan.clone()), self.next_request);
+        self.note_time();
+        let seq = self.node.running.writer.position();
+        self.model.customers.push((seq, customer, Customer { plan, schedule }));
+        self.note_caps_changes(&caps, now);
+        self.note_decided();
+    }
+
+    /// What was just decided will be answered.
+    fn note_decided(&mut self) -> Answer {
+        let answer = self.node.running.writer.newest_answer().expect("just decided").clone();
+        if std::env::var("TRACE").is_ok() {
+            eprintln!("OP {answer:?} {:?}", self.model.customers.last());
+        } // TRACE
+        self.decided.insert(self.next_request, answer.seq);
+        self.keep_caps();
+        answer
     }
 
     fn compare(&mut self) {
@@ -382,6 +410,7 @@ impl World {
         }
         assert_eq!(got.len(), expected.len(), "periods that nobody asked for: {got:?}");
         assert_eq!(self.node.adjustments(self.rng.usize(1..8)), self.model.adjustments());
+        self.compare_caps();
         self.compare_deliveries();
     }
 
@@ -393,6 +422,7 @@ impl World {
             let now = self.observe();
             self.node.running.writer.tick();
             self.close_due(now);
+            self.note_time();
             if self.node.windows().values().all(|window| window.is_final)
                 && self.periods().values().all(|period| period.is_final)
             {

@@ -147,8 +147,7 @@ impl Account {
     /// A total that was added up. If there are many, in place of the one that has been there the longest, but for those that are
     /// needed beside it.
     pub fn put_total(&mut self, kind: CapPeriod, bounds: Window, used: i128, needed: &[(CapPeriod, Window)]) {
-        let _ = needed;
-        let needless = |_: &Total| true;
+        let needless = |total: &Total| !needed.contains(&(total.kind, total.bounds));
         if self.totals.len() >= TOTALS_MAX
             && let Some(place) = self.totals.iter().position(needless)
         {

@@ -10,7 +10,7 @@ use std::ops::ControlFlow;
 use crate::engine::key;
 use crate::engine::state::caps::accounts::NONE;
 use crate::engine::state::codec::{counter_key, decode_period, decode_window, period_prefix};
-use crate::engine::state::series::{Counter, PeriodCounter, Series};
+use crate::engine::state::series::{Counter, Series};
 use crate::engine::state::{Feed, LoadError, State};
 use crate::meter::{Aggregation, BillingPeriod, Cap, CapPeriod, Value};
 use crate::model::{MeterId, Quantity, Window};
@@ -45,6 +45,21 @@ impl State {
         bounds.end <= self.closed_to[usize::from(meter.0)]
     }
 
+    /// The same, of a stretch that is not over: as a rule, without the store. None: it can't be read.
+    pub fn used_at_present(
+        &self,
+        (name, meter): (&[u8], MeterId),
+        kind: CapPeriod,
+        place: (&BillingPeriod, Window),
+    ) -> Option<i128> {
+        let bounds = if kind == CapPeriod::Billing { place.0.bounds } else { place.1 };
+        // The clock was set back: what is final may have left memory.
+        if self.may_have_left(meter, bounds) {
+            return self.add_up((name, meter), kind, place).ok();
+        }
+        Some(self.used_in_memory((name, meter), kind, bounds))
+    }
+
     /// The same of counters in memory alone: right for stretches of which nothing can have left.
     pub fn used_in_memory(&self, (name, meter): (&[u8], MeterId), kind: CapPeriod, bounds: Window) -> i128 {
         self.used_of(&self.series_of_account(name, meter), kind, bounds)
@@ -69,10 +84,10 @@ impl State {
             let place = series.find(bounds.start).ok()?;
             return Some(value(&series.counters[place]));
         }
-        let is_it = |counter: &&PeriodCounter| self.periods.get(counter.period).period.bounds == bounds;
-        let base = series.periods.iter().find(is_it)?.base.as_ref();
+        let is_it = |period| self.periods.get(period).period.bounds == bounds;
+        let base = series.periods.iter().find(|counter| is_it(counter.period))?.base.as_ref();
         let base = base.and_then(|base| base.aggregate.value(base.event_count)).map_or(0, Quantity::scaled);
-        let open = series.counters.iter().filter(|counter| !counter.is_final && bounds.contains(counter.window.start));
+        let open = series.counters.iter().filter(|counter| !counter.is_final && is_it(counter.period));
         Some(open.fold(base, |sum, counter| sum.saturating_add(value(counter))))
     }
 

@@ -43,8 +43,8 @@ fn reject_takes_the_last_unit_and_not_one_more_and_the_first_refused_is_heard_of
     let mut daemon = Daemon::capped(NOW, cap(10, &["80%"]));
     assert!(is_accepted(&daemon.use_up("c", 7)));
     let too_much = daemon.event("c", 4);
-    assert!(is_capped(&daemon.send(&[too_much.clone()]).outcomes[0]));
-    assert!(is_capped(&daemon.send(&[too_much.clone()]).outcomes[0]), "its id stays free");
+    assert!(is_capped(&daemon.send(std::slice::from_ref(&too_much)).outcomes[0]));
+    assert!(is_capped(&daemon.send(std::slice::from_ref(&too_much)).outcomes[0]), "its id stays free");
     assert_eq!(daemon.fired("c"), fired(&[("hard", 1, false)]));
     let event = daemon.alerts("c")[0].alert.event.clone().unwrap();
     assert_eq!((event.usage_event_id, event.seq), (too_much.id.clone(), None));

@@ -21,7 +21,7 @@ use super::super::receiver::Receiver;
 use super::{Sabotage, World};
 
 /// What the simulation brings about.
-pub const EVERYTHING: RowKinds = RowKinds::NONE.with(RowKind::Windows).with(RowKind::Adjustments);
+pub const EVERYTHING: RowKinds = RowKinds::ALL;
 /// Rounds in which everything must have gone out.
 const ROUNDS_MAX: usize = 100;
 /// Rounds at the end in which attempts may fail.
@@ -52,8 +52,9 @@ impl World {
         if self.rng.u32(..6) == 0 {
             self.seen.sinks_changed += 1;
             for sink in 1..SINKS.len() {
-                let adjustments = RowKinds::NONE.with(RowKind::Adjustments);
-                let kinds = [None, Some(adjustments), Some(RowKinds::NONE.with(RowKind::Windows)), Some(EVERYTHING)];
+                let only = |kind| Some(RowKinds::NONE.with(kind));
+                let [windows, adjustments, alerts] = RowKind::ALL.map(only);
+                let kinds = [None, windows, adjustments, alerts, Some(EVERYTHING)];
                 self.setup.sinks[sink] = kinds[self.rng.usize(..kinds.len())];
             }
         }
@@ -274,7 +275,7 @@ impl World {
         let filter = match self.rng.u32(..4) {
             0 => ReplayFilter::default(),
             1 => ReplayFilter { sink: Some(sink), ..ReplayFilter::default() },
-            2 => ReplayFilter { sink: Some(sink), kind: Some(RowKind::Windows), delivery: None },
+            2 => ReplayFilter { sink: Some(sink), kind: Some(RowKind::ALL[self.rng.usize(..3)]), delivery: None },
             _ => ReplayFilter { delivery: Some(self.any_delivery()), ..ReplayFilter::default() },
         };
         let key = match self.rng.bool() {
@@ -405,6 +406,7 @@ impl World {
         }
         let Courier { ledger, receiver, .. } = &self.courier;
         receiver.check_complete(SINKS[0], &self.node.windows(), &self.node.adjustments(10));
+        receiver.check_alerts(SINKS[0], &self.desk.book.known.told());
         for (name, sink) in &ledger.known.sinks {
             for (kind, since) in &sink.since {
                 receiver.check_like(name, *kind, *since, SINKS[0]);

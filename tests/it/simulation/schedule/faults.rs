@@ -54,6 +54,7 @@ impl World {
         }
         self.setup.policy = self.model.policy;
         let restored = self.prepare_courier();
+        self.prepare_caps();
         self.node = Node::open(&self.disk, store, &self.clock, self.setup).expect("a directory opens after a crash");
         self.believed = Believed::new(self.node.running.writer.effective(), self.node.seen().mono);
         self.latest = i64::MIN;
@@ -63,7 +64,9 @@ impl World {
         self.seen.records_lost += before.0.saturating_sub(last.0);
         self.model.forget_after(last);
         self.courier.forget_after(last);
+        self.desk.book.forget_after(last);
         self.start_courier(restored);
+        self.start_caps();
         // Replayed, so a second crash must not lose it either.
         self.model.acknowledged = self.model.acknowledged.max(self.node.running.writer.position());
         self.compare();
