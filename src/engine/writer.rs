@@ -201,9 +201,14 @@ impl<R> Writer<R> {
             batch.look_up(&self.index)?;
         }
         let tenant = batch.tenant.clone();
-        let answer = match batch.commits.take() {
-            Some(reservation) => self.commit(batch, &reservation)?,
-            None => self.decide(&batch, None)?,
+        let answer = {
+            // Nobody sees a batch half decided.
+            let state = self.state.clone();
+            let mut state = state.write();
+            match batch.commits.take() {
+                Some(reservation) => self.commit(&mut state, batch, &reservation)?,
+                None => self.decide(&mut state, &batch, None)?,
+            }
         };
         let mut tally = Tally::default();
         for outcome in &answer.outcomes {
@@ -223,15 +228,13 @@ impl<R> Writer<R> {
     }
 
     /// Decides a batch. `hold`: what was set aside for its one event.
-    fn decide(&mut self, batch: &Batch, hold: Option<&Hold>) -> Result<Answer, WriterError> {
-        let state = self.state.clone();
-        let mut state = state.write();
-        self.put_time(&mut state, BUSY_TICK);
-        self.expire(&mut state);
-        let now = self.believed(&state);
+    fn decide(&mut self, state: &mut State, batch: &Batch, hold: Option<&Hold>) -> Result<Answer, WriterError> {
+        self.put_time(state, BUSY_TICK);
+        self.expire(state);
+        let now = self.believed(state);
         let mut open = Open::start(&mut self.payload, batch, state.position());
         let (mut late, mut outcomes) = (Vec::new(), Vec::with_capacity(batch.slots.len()));
-        let mut found = Found::look(&state, &self.recent, batch);
+        let mut found = Found::look(state, &self.recent, batch);
         for slot in &batch.slots {
             let item = match slot {
                 Slot::Rejected(code, detail) => {
@@ -240,37 +243,37 @@ impl<R> Writer<R> {
                 }
                 Slot::Event(item) => item,
             };
-            let feeds = match self.judge(&mut state, (batch, item), &mut found, (now, hold.is_some()))? {
+            let feeds = match self.judge(state, (batch, item), &mut found, (now, hold.is_some()))? {
                 Ok(feeds) => feeds,
                 Err(outcome) => {
                     outcomes.push(outcome);
                     continue;
                 }
             };
-            let counted = self.counted(&mut state, &feeds)?;
-            if let Some(too_much) = self.refused(&state, (batch, item), (&feeds, &counted), (now, hold)) {
+            let counted = self.counted(state, &feeds)?;
+            if let Some(too_much) = self.refused(state, (batch, item), (&feeds, &counted), (now, hold)) {
                 if !too_much.alerts.is_empty() {
-                    self.put_alerts(&mut state, &mut open, too_much.alerts);
+                    self.put_alerts(state, &mut open, too_much.alerts);
                 }
                 counted.iter().for_each(|(_, account)| state.release_account(*account));
                 self.crossings.refused(&state.definitions()[usize::from(too_much.meter.0)].slug);
                 outcomes.push(Outcome::Capped(too_much.detail));
                 continue;
             }
-            if self.count(&mut state, &mut open, item, &feeds)? {
+            if self.count(state, &mut open, item, &feeds)? {
                 late.push(outcomes.len() as u32);
             }
             outcomes.push(Outcome::Accepted(open.last));
             let alerts = if counted.is_empty() {
                 Vec::new()
             } else {
-                Self::due_alerts(&state, (batch, item, open.last), (&feeds, &counted))
+                Self::due_alerts(state, (batch, item, open.last), (&feeds, &counted))
             };
             if !alerts.is_empty() || self.payload.len() >= GROUP_BYTES_MAX {
-                self.put_alerts(&mut state, &mut open, alerts);
+                self.put_alerts(state, &mut open, alerts);
             }
         }
-        open.finish(&mut self.payload, &mut state);
+        open.finish(&mut self.payload, state);
         Ok(Answer { outcomes, seq: open.last, late, done: Done::Done })
     }
 

@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{ReadError, View};
 use crate::engine::caps::{
-    Alert, AlertState, AlertsPage, AlertsQuery, CapStatus, ListedAlert, MeterCaps, Recovered, Reservation,
-    ReservationState, Verdict,
+    Alert, AlertState, AlertsPage, AlertsQuery, CapStatus, ListedAlert, MeterCaps, Recovered, Reservation, Verdict,
 };
 use crate::engine::key;
 use crate::engine::state::caps::{Account, Usage, codec, decide, reservation_name};
@@ -85,8 +84,7 @@ impl View {
     /// Reservations that are held, in order of id, at most so many after an id; and the record they are as of.
     pub fn held(&self, tenant: &TenantId, after: Option<&str>, limit: usize) -> (Vec<Reservation>, Seq) {
         let state = self.state.read();
-        let all = state.caps().reservations().of_tenant(tenant.as_str(), after);
-        let held = all.filter(|reservation| reservation.state == ReservationState::Held);
+        let held = state.caps().reservations().held_by(tenant.as_str(), after);
         (held.take(limit).cloned().collect(), state.position())
     }
 

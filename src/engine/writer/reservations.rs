@@ -98,67 +98,58 @@ impl<R> Writer<R> {
     }
 
     /// Decides an event that commits a reservation.
-    pub(super) fn commit(&mut self, batch: Batch, id: &str) -> Result<Answer, WriterError> {
+    pub(super) fn commit(&mut self, state: &mut State, batch: Batch, id: &str) -> Result<Answer, WriterError> {
         let name = reservation_name(batch.tenant.as_str(), id);
-        let known = {
-            let state = self.state.clone();
-            let mut state = state.write();
-            self.put_time(&mut state, super::BUSY_TICK);
-            self.expire(&mut state);
-            let known = state.caps().reservations().get(&name).cloned();
-            known.map(|known| (is_capped_by_window(&state, &known), known))
-        };
-        let Some((is_capped_by_window, reservation)) = known else {
-            return Ok(self.refusal(ReservationRefused::Unknown));
+        self.put_time(state, super::BUSY_TICK);
+        self.expire(state);
+        let Some(reservation) = state.caps().reservations().get(&name).cloned() else {
+            return Ok(refusal(state, ReservationRefused::Unknown));
         };
         let hold = match reservation.state {
             ReservationState::Held => {
                 Hold { quantity: reservation.quantity, billing: reservation.period.bounds, window: reservation.window }
             }
-            ReservationState::Released { at } => return Ok(self.refusal(ReservationRefused::Released(at))),
+            ReservationState::Released { at } => return Ok(refusal(state, ReservationRefused::Released(at))),
             ReservationState::Expired { .. } => {
-                return Ok(self.refusal(ReservationRefused::Expired(reservation.expires_at)));
+                return Ok(refusal(state, ReservationRefused::Expired(reservation.expires_at)));
             }
-            ReservationState::Committed { seq, .. } => return self.commit_again(&batch, &name, seq),
+            ReservationState::Committed { seq, .. } => return Ok(self.commit_again(state, &batch, (&name, seq))),
         };
         // The door has read the reservation before: it may be another one by now.
-        let account = account_of(&self.state.read(), &reservation);
+        let account = account_of(state, &reservation);
         if batch.feeds.iter().any(|feed| !batch.keys[feed.key.clone()].starts_with(&account)) {
-            return Ok(self.refusal(ReservationRefused::Differs));
+            return Ok(refusal(state, ReservationRefused::Differs));
         }
-        let window = is_capped_by_window.then_some(reservation.window);
+        let window = is_capped_by_window(state, &reservation).then_some(reservation.window);
         let batch = self.batches.cut_into(batch, reservation.period, window);
-        let answer = self.decide(&batch, Some(&hold))?;
+        let answer = self.decide(state, &batch, Some(&hold))?;
         let [Outcome::Accepted(seq) | Outcome::Duplicate(seq)] = answer.outcomes[..] else { return Ok(answer) };
-        let state = self.state.clone();
-        let mut state = state.write();
-        let quantity = quantity_of(&state, &batch);
-        let (tenant, at) = (reservation.tenant.as_str(), self.believed(&state));
-        self.put_caps(&mut state, &CapsRecord::Committed { tenant, id, seq, quantity, at });
+        let quantity = quantity_of(state, &batch);
+        let (tenant, at) = (reservation.tenant.as_str(), self.believed(state));
+        self.put_caps(state, &CapsRecord::Committed { tenant, id, seq, quantity, at });
         self.crossings.ended("committed");
-        Ok(Answer { seq: state.position(), done: as_it_is(&state, &name), ..answer })
+        Ok(Answer { seq: state.position(), done: as_it_is(state, &name), ..answer })
     }
 
     /// The same event again is a duplicate; another one is refused.
-    fn commit_again(&mut self, batch: &Batch, name: &[u8], seq: Seq) -> Result<Answer, WriterError> {
+    fn commit_again(&self, state: &State, batch: &Batch, (name, seq): (&[u8], Seq)) -> Answer {
         let entry = batch.items().next().and_then(|item| {
             let recent = self.recent.get(item.key, batch.index_position).or_else(|| self.recent.get_open(item.key));
             recent.or(item.indexed).map(|entry| (entry, item.fingerprint))
         });
         match entry {
             Some((entry, fingerprint)) if entry.seq == seq && entry.fingerprint == fingerprint => {
-                let state = self.state.read();
-                let (done, position) = (as_it_is(&state, name), state.position());
-                Ok(Answer { outcomes: vec![Outcome::Duplicate(seq)], seq: position, late: Vec::new(), done })
+                let (outcomes, late, done) = (vec![Outcome::Duplicate(seq)], Vec::new(), as_it_is(state, name));
+                Answer { outcomes, seq: state.position(), late, done }
             }
-            _ => Ok(self.refusal(ReservationRefused::Committed(seq))),
+            _ => refusal(state, ReservationRefused::Committed(seq)),
         }
     }
+}
 
-    fn refusal(&self, refused: ReservationRefused) -> Answer {
-        let (outcomes, late, done) = (Vec::new(), Vec::new(), Done::ReservationRefused(refused));
-        Answer { outcomes, seq: self.position(), late, done }
-    }
+fn refusal(state: &State, refused: ReservationRefused) -> Answer {
+    let (outcomes, late, done) = (Vec::new(), Vec::new(), Done::ReservationRefused(refused));
+    Answer { outcomes, seq: state.position(), late, done }
 }
 
 fn as_it_is(state: &State, name: &[u8]) -> Done {

@@ -22,6 +22,8 @@ pub struct Reservations {
     all: BTreeMap<Box<[u8]>, Reservation>,
     /// Those that are held, by when they expire.
     held: BTreeSet<(Timestamp, Box<[u8]>)>,
+    /// The same by name.
+    open: BTreeSet<Box<[u8]>>,
     /// The others, by when they ended.
     ended: BTreeSet<(Timestamp, Box<[u8]>)>,
 }
@@ -54,18 +56,24 @@ impl Reservations {
         self.held.first().map(|(at, _)| *at)
     }
 
-    /// All of a tenant after this name, in order.
-    pub fn of_tenant(&self, tenant: &str, after: Option<&str>) -> impl Iterator<Item = &Reservation> {
+    /// Those of a tenant that are held, after this id, in order.
+    pub fn held_by(&self, tenant: &str, after: Option<&str>) -> impl Iterator<Item = &Reservation> {
         let prefix = reservation_name(tenant, "");
         let first: Box<[u8]> = reservation_name(tenant, after.unwrap_or_default()).into();
-        let of_tenant = self.all.range(first..).take_while(move |(name, _)| name.starts_with(&prefix));
-        let after = after.map(str::to_owned);
-        of_tenant.map(|(_, reservation)| reservation).filter(move |it| after.as_ref() != Some(&it.id))
+        let after = after.map(|_| first.clone());
+        let of_tenant = self.open.range(first..).take_while(move |name| name.starts_with(&prefix));
+        of_tenant.filter(move |name| after.as_ref() != Some(name)).filter_map(|name| self.all.get(name))
+    }
+
+    /// All that are known, by name.
+    #[cfg(test)]
+    pub fn all(&self) -> impl Iterator<Item = &Reservation> {
+        self.all.values()
     }
 
     pub(super) fn insert(&mut self, name: &[u8], reservation: Reservation) {
         match ended_at(&reservation) {
-            None => self.held.insert((reservation.expires_at, name.into())),
+            None => self.open.insert(name.into()) && self.held.insert((reservation.expires_at, name.into())),
             Some(at) => self.ended.insert((at, name.into())),
         };
         self.all.insert(name.into(), reservation);
@@ -126,6 +134,7 @@ impl State {
             return Err(FoldError::DoesNotFit(seq));
         }
         reservations.held.remove(&(reservation.expires_at, name.into()));
+        reservations.open.remove(name);
         reservation.state = state;
         let number = self.account_of(seq, &reservation)?;
         let account = self.caps.accounts.get_mut(number);

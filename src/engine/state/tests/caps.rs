@@ -29,7 +29,7 @@ pub fn digest(state: &State) -> Vec<String> {
     out.extend(exceeded.map(|exceeded| format!("exceeded {exceeded:?}")));
     let reservations = state.caps().reservations();
     out.push(format!("held {}, next {:?}", reservations.held_len(), reservations.next_expiry()));
-    out.extend(reservations.of_tenant("default", None).map(|reservation| format!("{reservation:?}")));
+    out.extend(reservations.all().map(|reservation| format!("{reservation:?}")));
     out
 }
 
