@@ -16,7 +16,7 @@ use super::reader::{self, Errors, Key};
 use super::report::ConfigError;
 use super::source::Source;
 use super::suggest;
-use crate::meter::caps::{CAPS_MAX, SOFT_MAX, can_be_capped};
+use crate::meter::caps::{CAPS_MAX, ID_DEFAULT, SOFT_MAX, can_be_capped};
 use crate::meter::{
     Amount, AmountError, Cap, CapError, CapField, CapPeriod, Definition, OnHardCap, PeriodKind, PlanCap,
 };
@@ -33,7 +33,6 @@ pub const METER_CAPS_MAX: usize = 1_000;
 pub const PLANS_MAX: usize = 1_000;
 /// The plan of every customer.
 const EVERY_PLAN: &str = "*";
-const ID_DEFAULT: &str = "default";
 /// Meters that are named where one was not found.
 const METERS_SHOWN: usize = 10;
 
@@ -55,16 +54,7 @@ type Place = (String, Range<usize>);
 
 impl Draft {
     fn new(billing: Option<PeriodKind>) -> Self {
-        let cap = Cap {
-            id: ID_DEFAULT.to_owned(),
-            period: CapPeriod::Billing,
-            hard: None,
-            soft: Vec::new(),
-            on_hard_cap: OnHardCap::Reject,
-            grace: Amount::NOTHING,
-            enforce: true,
-        };
-        Self { billing, meter: String::new(), plan: None, cap, soft: Vec::new(), soft_lost: false }
+        Self { billing, meter: String::new(), plan: None, cap: Cap::default(), soft: Vec::new(), soft_lost: false }
     }
 }
 

@@ -33,6 +33,8 @@ use crate::model::quantity::QuantityError;
 pub const CAPS_MAX: usize = 16;
 /// Soft thresholds of one cap.
 pub const SOFT_MAX: usize = 16;
+/// The id of a cap that is given none.
+pub const ID_DEFAULT: &str = "default";
 /// The name of a hard cap among thresholds.
 pub const HARD: &str = "hard";
 /// The greatest amount in percent: beyond it someone slipped.
@@ -206,6 +208,21 @@ impl FromStr for Threshold {
 
     fn from_str(text: &str) -> Result<Self, AmountError> {
         if text == HARD { Ok(Threshold::Hard) } else { text.parse().map(Threshold::Soft) }
+    }
+}
+
+impl Default for Cap {
+    /// What a cap is where nothing is said; it does nothing so far.
+    fn default() -> Self {
+        Self {
+            id: ID_DEFAULT.to_owned(),
+            period: CapPeriod::Billing,
+            hard: None,
+            soft: Vec::new(),
+            on_hard_cap: OnHardCap::Reject,
+            grace: Amount::NOTHING,
+            enforce: true,
+        }
     }
 }
 

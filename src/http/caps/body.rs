@@ -23,7 +23,6 @@ use crate::meter::caps::{CAPS_MAX, SOFT_MAX};
 use crate::meter::{Amount, AmountError, Cap, CapField, CapPeriod, OnHardCap, PeriodKind};
 use crate::model::{Code, Quantity, QuantityError};
 
-const DEFAULT_ID: &str = "default";
 const WINDOW: &str = "window";
 
 /// The caps, in order of id. `billing` is how long the meter's billing periods are.
@@ -61,15 +60,7 @@ fn read_caps(array: Item<'_, '_>, billing: PeriodKind) -> Result<Vec<Cap>, Probl
 
 /// `at` leads to the cap.
 fn read_cap(item: Item<'_, '_>, at: &str, billing: PeriodKind) -> Result<Cap, Problem> {
-    let mut cap = Cap {
-        id: DEFAULT_ID.to_owned(),
-        period: CapPeriod::Billing,
-        hard: None,
-        soft: Vec::new(),
-        on_hard_cap: OnHardCap::Reject,
-        grace: Amount::NOTHING,
-        enforce: true,
-    };
+    let mut cap = Cap::default();
     for member in item.children() {
         let (name, place) = (member.key().as_ref(), pointer(at, member.key()));
         match (name, member.value()) {

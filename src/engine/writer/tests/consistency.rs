@@ -5,7 +5,7 @@ use fastrand::Rng;
 use super::daemon::*;
 use crate::engine::writer::CustomerSettings;
 use crate::meter::{Cap, PlanCap};
-use crate::model::{Duration, Timestamp};
+use crate::model::{Duration, Outcome, Quantity, Timestamp};
 
 const CUSTOMERS: [&str; 3] = ["a", "b", "c"];
 
@@ -57,7 +57,23 @@ impl Run {
             Sent { meter, model, at, ..event }
         });
         let events: Vec<Sent> = events.collect();
-        self.daemon.send(&events);
+        let answer = self.daemon.send(&events);
+        if let (Some(Outcome::Accepted(_)), Some(last)) = (answer.outcomes.last(), events.last())
+            && (last.quantity > 0 || last.meter == CALLS)
+            && last.at.is_none()
+        {
+            self.assert_within_limits(last);
+        }
+    }
+
+    /// An event was taken: it fits every cap that rejects, beside what is held.
+    fn assert_within_limits(&self, event: &Sent) {
+        let (meters, _) = self.daemon.view.caps(&tenant(), &event.customer);
+        let statuses = meters.iter().filter(|caps| caps.meter == event.meter).flat_map(|caps| &caps.caps);
+        for status in statuses {
+            let taken = Quantity::from_scaled(status.used.scaled() + status.held.scaled());
+            assert!(status.cap.limit().is_none_or(|limit| taken <= limit), "{event:?} {status:?}");
+        }
     }
 
     fn reservation(&mut self) {
