@@ -121,6 +121,11 @@ fn describe_caps() {
         "When a threshold of this meter was crossed last, since 1970; none since the start: absent."
     );
     describe_gauge!(CAPS_EXCEEDED, "Hard caps of present periods that are reached or have refused an event, by meter.");
+    // Its values are rendered by the edge, and its help with them: said here too for whoever lists all metrics.
+    describe_gauge!(
+        CAP_USED_RATIO,
+        "Used part of the hard cap in the present period: of the accounts nearest to theirs, and the greatest of all others."
+    );
     describe_gauge!(RESERVATIONS_HELD, "Reservations that hold quota.");
     describe_counter!(RESERVATIONS, "Reservations that ended: committed, released, expired.");
 }

@@ -255,7 +255,7 @@ impl<R> Writer<R> {
                 if !too_much.alerts.is_empty() {
                     self.put_alerts(state, &mut open, too_much.alerts);
                 }
-                counted.iter().for_each(|(_, account)| state.release_account(*account));
+                counted.iter().for_each(|(_, account, _)| state.release_account(*account));
                 self.crossings.refused(&state.definitions()[usize::from(too_much.meter.0)].slug);
                 outcomes.push(Outcome::Capped(too_much.detail));
                 continue;

@@ -73,6 +73,14 @@ impl State {
         Located { series, counter }
     }
 
+    /// The billing period that a feed is counted in: its window's counter keeps the one that it began with.
+    pub fn period_of(&self, feed: &Feed<'_>, located: Located) -> BillingPeriod {
+        match (located.series, located.counter) {
+            (Some(number), Ok(place)) => self.periods.get(self.table.get(number).counters[place].period).period,
+            _ => *feed.period,
+        }
+    }
+
     /// Whether the feed's window is final, so that the feed is an adjustment; `located` is brought up to date. Without a
     /// counter it is once it has been over for longer than its meter's grace.
     pub fn is_late(&mut self, feed: &Feed<'_>, located: &mut Located, now: Timestamp) -> Result<bool, FoldError> {
@@ -206,9 +214,9 @@ impl State {
         let series = self.table.get_mut(number);
         self.epoch.touch(naming, number, series, place);
         let members = add((at, seq), feed, series, place, &mut self.epoch)?;
-        let account = series.account;
+        let (account, period) = (series.account, series.counters[place].period);
         self.members = self.members.saturating_add_signed(members);
-        self.count_in(account, feed);
+        self.count_in(account, period, feed);
         Ok(())
     }
 

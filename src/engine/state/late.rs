@@ -125,7 +125,7 @@ impl State {
         };
         self.members = self.members.saturating_add_signed(members);
         self.adjust_period((at, seq), feed, number, row.period)?;
-        self.count_in(self.table.get(number).account, feed);
+        self.count_in(self.table.get(number).account, row.period, feed);
         self.put_adjustment(seq, feed, row);
         Ok(())
     }

@@ -15,8 +15,8 @@ use crate::engine::record::{CapsRecord, EventsWriter, Record};
 use crate::engine::state::caps::accounts::{Hold, NONE};
 use crate::engine::state::caps::{Account, Fired, Total};
 use crate::engine::state::{Feed, Located, State};
-use crate::meter::{Cap, CapPeriod, Threshold};
-use crate::model::{MeterId, Quantity, Seq, Timestamp};
+use crate::meter::{BillingPeriod, Cap, CapPeriod, Threshold};
+use crate::model::{MeterId, Quantity, Seq, Timestamp, Window};
 
 /// An Events record that is being written.
 pub(super) struct Open<'b> {
@@ -42,8 +42,8 @@ impl<'b> Open<'b> {
     }
 }
 
-/// The accounts that an event's feeds count in: the feed's place, the account.
-pub(super) type Counted = SmallVec<[(usize, u32); 2]>;
+/// The accounts that an event's feeds count in: the feed's place, the account, the billing period.
+pub(super) type Counted = SmallVec<[(usize, u32, BillingPeriod); 2]>;
 /// An event's feeds, and where they go.
 pub(super) type Feeds<'b> = SmallVec<[(Feed<'b>, Located); 2]>;
 
@@ -65,8 +65,9 @@ impl<R> Writer<R> {
                 None => state.account_for(feed.key, feed.meter).unwrap_or(NONE),
             };
             if account != NONE {
-                state.keep_up(account, (feed.period, feed.window))?;
-                counted.push((place, account));
+                let period = state.period_of(feed, *located);
+                state.keep_up(account, (&period, feed.window))?;
+                counted.push((place, account, period));
             }
         }
         Ok(counted)
@@ -80,13 +81,14 @@ impl<R> Writer<R> {
         (feeds, counted): (&Feeds<'_>, &Counted),
         (now, hold): (Timestamp, Option<&Hold>),
     ) -> Option<TooMuch> {
-        for (place, account) in counted {
+        for (place, account, period) in counted {
             let (feed, _) = &feeds[*place];
             let (account, quantity) = (state.caps().account(*account), state.change_of(feed));
-            let totals = totals_of(account, feed).filter(|total| !(feed.late && total.bounds.end <= now));
+            let totals = totals_of(account, (period.bounds, feed.window))
+                .filter(|total| !(feed.late && total.bounds.end <= now));
             let over: Vec<&Total> = totals.filter(|total| total.exceeds(quantity, hold)).collect();
             let Some(total) = over.first() else { continue };
-            let said = Said { feed, event: Some((batch.id_of(item), None)), at: batch.received_at };
+            let said = Said { period, late: feed.late, event: Some((batch.id_of(item), None)), at: batch.received_at };
             let alerts = refusals(account, &over, (quantity, hold), &said);
             let (used, asked) = (Quantity::from_scaled(total.used), Quantity::from_scaled(quantity));
             let cap = account.caps.iter().filter(|cap| cap.period == total.kind && cap.limit().is_some());
@@ -113,11 +115,13 @@ impl<R> Writer<R> {
         (feeds, counted): (&Feeds<'_>, &Counted),
     ) -> Vec<Alert> {
         let mut due = Vec::new();
-        for (place, account) in counted {
+        for (place, account, period) in counted {
             let (feed, _) = &feeds[*place];
             let (account, change) = (state.caps().account(*account), state.change_of(feed));
-            let crossed: Vec<&Total> = totals_of(account, feed).filter(|total| total.is_crossed(change)).collect();
-            let said = Said { feed, event: Some((batch.id_of(item), Some(seq))), at: batch.received_at };
+            let crossed: Vec<&Total> =
+                totals_of(account, (period.bounds, feed.window)).filter(|total| total.is_crossed(change)).collect();
+            let said =
+                Said { period, late: feed.late, event: Some((batch.id_of(item), Some(seq))), at: batch.received_at };
             due.extend(crossings(account, &crossed, change, &said));
         }
         due
@@ -174,14 +178,14 @@ impl<R> Writer<R> {
 
 /// What an alert says beside what its account does.
 struct Said<'a> {
-    feed: &'a Feed<'a>,
+    period: &'a BillingPeriod,
+    late: bool,
     event: Option<(&'a str, Option<Seq>)>,
     at: Timestamp,
 }
 
 /// The account's totals that a feed is part of.
-fn totals_of<'a>(account: &'a Account, feed: &Feed<'_>) -> impl Iterator<Item = &'a Total> {
-    let (billing, window) = (feed.period.bounds, feed.window);
+fn totals_of(account: &Account, (billing, window): (Window, Window)) -> impl Iterator<Item = &Total> {
     account.totals.iter().filter(move |total| match total.kind {
         CapPeriod::Billing => total.bounds == billing,
         CapPeriod::Window => total.bounds == window,
@@ -260,12 +264,12 @@ impl Said<'_> {
             cap: cap.clone(),
             threshold,
             amount,
-            period: (total.kind == CapPeriod::Billing).then(|| self.feed.period.label.to_string()),
+            period: (total.kind == CapPeriod::Billing).then(|| self.period.label.to_string()),
             bounds: total.bounds,
             generation,
             used: Quantity::from_scaled(total.used),
             event: self.event.map(|(id, seq)| AlertEvent { usage_event_id: id.to_owned(), seq }),
-            late: self.feed.late,
+            late: self.late,
             at: self.at,
         }
     }
@@ -303,7 +307,7 @@ pub fn recoveries(
             cap,
             threshold: fired.threshold,
             amount,
-            period: state.period_name(tenant, fired.kind, fired.bounds),
+            period: state.period_name(tenant, fired),
             bounds: fired.bounds,
             generation: fired.generation,
             used: Quantity::from_scaled(used),

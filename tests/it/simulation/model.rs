@@ -217,7 +217,7 @@ impl Model {
     }
 
     /// The latest end of anything of a meter that was closed.
-    fn closed_to(&self, meter: usize) -> i64 {
+    pub fn closed_to(&self, meter: usize) -> i64 {
         let windows = self.closed.keys().filter(|name| name.1 == meter).map(|name| name.3 + HOUR_MICROS);
         let periods = self.closed_periods.iter().filter(|(name, (_, first))| name.1 == meter && *first);
         let periods = periods.map(|(name, _)| name.3.2);

@@ -384,9 +384,8 @@ pub fn tail(text: &str) -> u8 {
 
 /// A store that leaves out a table.
 pub fn drop_table(commit: &mut Commit, table: Table) {
-    drop_rows(commit, |row| row.table == table);
     let mut kept = Rows::default();
-    commit.rows.iter().for_each(|row| put_row(&mut kept, row));
+    commit.rows.iter().filter(|row| row.table != table).for_each(|row| put_row(&mut kept, row));
     for range in commit.rows.ranges().iter().filter(|range| range.table != table) {
         kept.delete_range(range.table, &range.from, &range.to);
     }

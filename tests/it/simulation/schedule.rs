@@ -106,13 +106,6 @@ pub fn run_schedule(seed: u64, sabotage: Sabotage) -> Seen {
 
 impl World {
     fn step(&mut self) {
-        if std::env::var("TRACE").is_ok() {
-            eprintln!(
-                "STEP clock {} position {}",
-                meterd::env::Clock::now(&*self.clock),
-                self.node.running.writer.position()
-            );
-        } // TRACE
         if self.desk.is_open && self.rng.u32(..4) == 0 {
             return self.ask_desk();
         }
@@ -373,7 +366,8 @@ impl World {
     fn put_customer(&mut self, customer: u8, anchor: Option<u8>, plan: Option<String>) {
         let now = self.observe();
         self.next_request += 1;
-        let used = self.model.accepted.iter().any(|event| event.sent.customer == customer);
+        let used = self.model.accepted.iter().any(|event| event.sent.customer == customer)
+            || self.desk.book.known.holds_for(customer);
         let before = self.model.settings(customer).schedule;
         let newest = self.node.running.writer.state().read().clock().newest_event();
         let at = Timestamp::from_micros(now).expect("in range").max(newest.unwrap_or(Timestamp::MIN));
@@ -390,9 +384,6 @@ impl World {
     /// What was just decided will be answered.
     fn note_decided(&mut self) -> Answer {
         let answer = self.node.running.writer.newest_answer().expect("just decided").clone();
-        if std::env::var("TRACE").is_ok() {
-            eprintln!("OP {answer:?} {:?}", self.model.customers.last());
-        } // TRACE
         self.decided.insert(self.next_request, answer.seq);
         self.keep_caps();
         answer

@@ -8,10 +8,11 @@ use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use crate::engine::key;
-use crate::engine::state::caps::accounts::NONE;
+use crate::engine::state::caps::accounts::{Fired, NONE};
+use crate::engine::state::caps::codec::{alert_key, decode_alert};
 use crate::engine::state::codec::{counter_key, decode_period, decode_window, period_prefix};
 use crate::engine::state::series::{Counter, Series};
-use crate::engine::state::{Feed, LoadError, State};
+use crate::engine::state::{Feed, LoadError, PeriodId, State};
 use crate::meter::{Aggregation, BillingPeriod, Cap, CapPeriod, Value};
 use crate::model::{MeterId, Quantity, Window};
 use crate::store::Table;
@@ -71,10 +72,20 @@ impl State {
         parts.fold(0, i128::saturating_add)
     }
 
-    /// A billing period's name; windows have none.
-    pub fn period_name(&self, tenant: &str, kind: CapPeriod, bounds: Window) -> Option<String> {
-        let named = self.periods.of(tenant).find(|info| kind == CapPeriod::Billing && info.period.bounds == bounds);
-        named.map(|info| info.period.label.to_string())
+    /// The name of the billing period of what has fired; windows have none.
+    pub fn period_name(&self, tenant: &str, fired: &Fired) -> Option<String> {
+        if fired.kind == CapPeriod::Window {
+            return None;
+        }
+        if let Some(named) = self.periods.of(tenant).find(|info| info.period.bounds == fired.bounds) {
+            return Some(named.period.label.to_string());
+        }
+        // Nothing was counted in it so far: an event that was refused has raised the alert, which says it.
+        if let Some((.., alert)) = self.caps.recent_alerts().find(|(seq, ..)| *seq == fired.seq) {
+            return alert.period.clone();
+        }
+        let row = self.store.get(Table::Alerts, &alert_key(tenant, fired.seq)).ok()??;
+        decode_alert(&row)?.period
     }
 
     /// What one series in memory comes to. None: it has no counter there, in memory.
@@ -161,10 +172,10 @@ impl State {
     }
 
     /// An event's feed was counted in a series of this account.
-    pub(in crate::engine::state) fn count_in(&mut self, account: u32, feed: &Feed<'_>) {
+    pub(in crate::engine::state) fn count_in(&mut self, account: u32, period: PeriodId, feed: &Feed<'_>) {
         if account != NONE {
-            let change = self.change_of(feed);
-            self.caps.add(account, (feed.period.bounds, feed.window), change);
+            let (change, billing) = (self.change_of(feed), self.periods.get(period).period.bounds);
+            self.caps.add(account, (billing, feed.window), change);
         }
     }
 

@@ -199,12 +199,14 @@ impl Known {
             })
         };
         for alert in self.alerts.iter_mut().filter(|alert| alert.recovered.is_none() && alert.account == account) {
-            if alert.stretch.bounds().1 <= now {
+            // What was closed before the clock was set back is left alone, too.
+            if alert.stretch.bounds().1 <= now.max(model.closed_to(account.1)) {
                 continue;
             }
             let used = used(model, account, &alert.stretch);
             let (was, is) = (line_in(before, alert), line_in(&after, alert));
-            let is_like_before = was.as_ref().map(|line| line.amount) == is.as_ref().map(|line| line.amount);
+            let limit = |line: &Option<Line>| line.as_ref().and_then(|line| line.cap.limit());
+            let is_like_before = was.is_some() && is.is_some() && limit(&was) == limit(&is);
             let was_refused = alert.event.1.is_none();
             let stays = is.as_ref().is_some_and(|is| used >= is.amount || (was_refused && is_like_before));
             if let (false, Some(Line { cap, amount, .. })) = (stays, is.or(was)) {

@@ -84,6 +84,11 @@ impl Known {
         self.reservations.values().filter(|held| held.is_open()).count()
     }
 
+    /// Something is held for a customer.
+    pub fn holds_for(&self, customer: u8) -> bool {
+        self.reservations.values().any(|held| held.is_open() && held.account.0 == customer)
+    }
+
     /// Effective time has come to this; answers how many have expired.
     pub fn tick(&mut self, effective: Timestamp) -> u64 {
         let mut expired = 0;

@@ -39,9 +39,6 @@ impl World {
                 cap(&mut expected);
             }
             let got = expected_of(outcome);
-            if std::env::var("TRACE").is_ok() {
-                eprintln!("EVENT {sent:?} at {at} late {late:?} now {now}: {outcome:?}");
-            } // TRACE
             assert!(expected.contains(&got), "{sent:?}: {got:?}, expected one of {expected:?}; {broken:#?}");
             self.seen.forgotten += u64::from(expected.len() > 1 && got == Expected::Accepted);
             match outcome {
@@ -93,9 +90,6 @@ impl World {
             feeds: sent.meters.iter().map(of).collect(),
         };
         self.note_exempt(&accepted, now);
-        if std::env::var("TRACE").is_ok() {
-            eprintln!("ACCEPTED {accepted:?}");
-        } // TRACE
         self.model.accept(accepted.clone());
         self.seen.negative += u64::from(sent.quantity < 0);
         self.seen.capped_then_taken += u64::from(self.desk.was_refused(sent));
@@ -150,6 +144,9 @@ impl World {
                 self.seen.committed_again += 1;
                 return self.check_reservation(id, &answer.done);
             }
+        }
+        if (sent.customer, sent.meters[0]) != held.account {
+            return self.refused_commit(answer, &ReservationRefused::Differs);
         }
         let counted = self.set_aside(&held, received_at);
         let broken = self.commit_breaks(id, &held, sent, (counted, now));

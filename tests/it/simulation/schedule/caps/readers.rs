@@ -79,7 +79,7 @@ impl World {
             let recovered =
                 recovered.map(|it| Recovered { seq: it.seq, at: it.at, used: Quantity::from_scaled(it.used) });
             let expected = ListedAlert { seq: known.seq, alert: known.alert(), recovered };
-            assert_eq!(*listed, expected);
+            assert_eq!(*listed, expected, "{:?}, then {:?}", known.cap, known.recovered);
         }
     }
 
