@@ -6,6 +6,7 @@
 
 use smallvec::SmallVec;
 
+use super::time::ANY_LAG;
 use super::{GROUP_BYTES_MAX, Writer, WriterError, apply_own};
 use crate::engine::batch::{Batch, Item};
 use crate::engine::caps::{Alert, AlertEvent, AlertState, CapsChange};
@@ -155,6 +156,8 @@ impl<R> Writer<R> {
         if state.caps().own(&name) == caps.as_deref() {
             return;
         }
+        // What is present is decided by the log's time: a crash must not take it back.
+        self.put_time(state, ANY_LAG);
         let before = state.caps_of(&name, meter);
         let (tenant, customer) = (tenant.as_str(), customer.as_str());
         self.put_caps(state, &CapsRecord::Changed { tenant, customer, meter, at, caps });
@@ -171,6 +174,9 @@ impl<R> Writer<R> {
         at: Timestamp,
     ) {
         let after = state.caps_of(name, meter);
+        if *before == *after {
+            return;
+        }
         let now = self.believed(state);
         recoveries(state, name, (before, &after), (now, at)).into_iter().for_each(|alert| self.put_alert(state, alert));
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::time::ANY_LAG;
 use super::{Answer, Writer, WriterError, apply_own};
 use crate::engine::caps::{CapsChange, Reserve};
 use crate::engine::key;
@@ -103,6 +104,9 @@ impl<R> Writer<R> {
         let settings = Customer { plan, schedule };
         record::put_customer_changed(&mut self.payload, tenant, name, &settings);
         let capped = if before.plan == settings.plan { Vec::new() } else { capped_accounts(state, tenant, name) };
+        if !capped.is_empty() {
+            self.put_time(state, ANY_LAG);
+        }
         let changed = Record::CustomerChanged { tenant, customer: name, settings: Box::new(settings.clone()) };
         apply_own(state, &changed);
         for (account, meter, before) in capped {

@@ -4,6 +4,7 @@
 //! 2. A commit counts its event and ends the hold in one group; up to what was held it is never refused by a cap.
 //! 3. Whoever asks again is told what became of it.
 
+use super::time::ANY_LAG;
 use super::{Answer, Writer, WriterError};
 use crate::engine::batch::Batch;
 use crate::engine::caps::{Reservation, ReservationRefused, ReservationState, Reserve, Verdict};
@@ -14,10 +15,7 @@ use crate::engine::state::State;
 use crate::engine::state::caps::accounts::Hold;
 use crate::engine::state::caps::{reservation_name, verdict};
 use crate::meter::CapPeriod;
-use crate::model::{Duration, Outcome, Quantity, Seq, TenantId};
-
-/// The least by which a Tick moves effective time.
-const ANY_LAG: Duration = Duration::from_micros(1);
+use crate::model::{Outcome, Quantity, Seq, TenantId};
 
 impl<R> Writer<R> {
     /// Ends what has expired by now.

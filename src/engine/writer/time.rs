@@ -14,7 +14,7 @@ use crate::model::{Duration, Seq, Timestamp};
 /// Counters that may become final, or be called back, in one epoch.
 pub const CLOSES_PER_EPOCH: usize = 100_000;
 /// The least that effective time can be behind.
-const ANY_LAG: Duration = Duration::from_micros(1);
+pub(super) const ANY_LAG: Duration = Duration::from_micros(1);
 /// The most that effective time is behind while events arrive.
 pub(super) const BUSY_TICK: Duration = Duration::from_secs(1);
 /// The most that effective time is behind while nothing happens.
