@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::book::{Book, Cap, Counted, Told, members};
-use super::scene::{self, Scene, alerts, caps_path};
+use super::scene::{self, Scene, StopWhenDropped, alerts, caps_path};
 use crate::billing::scene::{Http, Reply};
 use crate::harness::receiver::{Answer, Receiver};
 use crate::harness::{number, seed};
@@ -66,15 +66,6 @@ struct Drive {
     stop: AtomicBool,
     requests: AtomicU64,
     unanswered: AtomicU64,
-}
-
-/// Also when the test fails meanwhile: a scope waits for its threads.
-struct StopWhenDropped<'a>(&'a AtomicBool);
-
-impl Drop for StopWhenDropped<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// One who sends for its customers, one thing after the other.

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use meterd::cli::client::Client;
 use serde_json::{Value, json};
 
-use super::scene::{self, Scene, alerts, check, consume, event, expect, post, put_caps, refused, used};
+use super::scene::{
+    self, Scene, StopWhenDropped, alerts, check, consume, event, expect, post, put_caps, refused, used,
+};
 use crate::harness::client;
 
 const CUSTOMERS: usize = 4;
@@ -38,6 +40,7 @@ fn checks_see_every_acknowledged_event_and_none_that_was_not_sent() {
     customers.iter().for_each(|customer| drop(put_caps(&scene, customer, "calls", &json!({"hard": HARD}))));
     let (books, stop) = ([(); CUSTOMERS].map(|()| Sent::default()), AtomicBool::new(false));
     let counted = std::thread::scope(|threads| {
+        let _stop = StopWhenDropped(&stop);
         for (customer, book) in customers.iter().zip(&books) {
             let (mut client, stop) = (client(scene.daemon()), &stop);
             let builder = std::thread::Builder::new().name(format!("sender-{customer}"));
@@ -67,7 +70,6 @@ fn checks_see_every_acknowledged_event_and_none_that_was_not_sent() {
                 counted[1] += 1;
             }
         }
-        stop.store(true, Ordering::Relaxed);
         counted
     });
     for (customer, book) in customers.iter().zip(&books) {

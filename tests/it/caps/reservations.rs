@@ -10,7 +10,9 @@ use meterd::cli::retry::is_retryable;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::scene::{self, Scene, alerts, check, event, expect, post, put_caps, refused, used, wait_until};
+use super::scene::{
+    self, Scene, StopWhenDropped, alerts, check, event, expect, post, put_caps, refused, used, wait_until,
+};
 use crate::billing::scene::{Http, Reply};
 use crate::harness::seed;
 
@@ -169,6 +171,7 @@ fn open_reservations_are_listed_in_pages_and_limited() {
 /// Of the race below.
 const RACERS: u64 = 16;
 const HARD: u64 = 800;
+const ANSWER_MAX: Duration = Duration::from_secs(60);
 
 /// What came of the race, as its racers know it.
 #[derive(Default)]
@@ -190,7 +193,9 @@ struct Racer<'a> {
 impl Racer<'_> {
     /// Asks until there is an answer.
     fn ask(&mut self, path: &str, body: &Value) -> (u16, Value) {
+        let began = Instant::now();
         loop {
+            assert!(began.elapsed() < ANSWER_MAX, "no answer to {path}");
             let target = self.target.lock().clone();
             let (_, client) = match self.open.take().filter(|(known, _)| *known == target) {
                 Some(known) => self.open.insert(known),
@@ -243,6 +248,7 @@ fn racers_who_reserve_never_use_more_than_the_cap_and_lose_nothing_through_sigki
     let (target, ends, stop) = (Mutex::new(scene.daemon().target().unwrap()), Ends::default(), AtomicBool::new(false));
     let mut looks = 0;
     std::thread::scope(|threads| {
+        let _stop = StopWhenDropped(&stop);
         for number in 0..RACERS {
             let racer = Racer { target: &target, open: None, ends: &ends, rng: rng.fork() };
             let (name, stop) = (format!("racer-{number}"), &stop);
@@ -264,7 +270,6 @@ fn racers_who_reserve_never_use_more_than_the_cap_and_lose_nothing_through_sigki
                 *target.lock() = scene.daemon().target().unwrap();
             }
         }
-        stop.store(true, Ordering::Relaxed);
     });
     let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let (committed, held) = (count(&ends.committed), scene.pages("/v1/reservations?limit=100").len());

@@ -1,6 +1,7 @@
 //! A daemon with caps, and what tests ask of it in the words of its API.
 
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use meterd::cli::client::percent_encode;
@@ -38,6 +39,15 @@ pub fn files(path: &std::path::Path) -> String {
         "[[sink]]\nname = \"files\"\nkind = \"file\"\npath = \"{}\"\nformat = \"ndjson\"\nsend = [\"alerts\"]\n{SCHEDULE}",
         path.display()
     )
+}
+
+/// Also when the test fails meanwhile: a scope waits for its threads.
+pub struct StopWhenDropped<'a>(pub &'a AtomicBool);
+
+impl Drop for StopWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 pub struct Scene {
