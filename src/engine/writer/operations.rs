@@ -102,11 +102,11 @@ impl<R> Writer<R> {
         let latest = zones.max_by_key(|zone| zone.day(now).0).unwrap_or(&utc);
         let schedule = before.schedule.changed(anchor, time_zone, now, latest, used);
         let settings = Customer { plan, schedule };
-        record::put_customer_changed(&mut self.payload, tenant, name, &settings);
         let capped = if before.plan == settings.plan { Vec::new() } else { capped_accounts(state, tenant, name) };
         if !capped.is_empty() {
             self.put_time(state, ANY_LAG);
         }
+        record::put_customer_changed(&mut self.payload, tenant, name, &settings);
         let changed = Record::CustomerChanged { tenant, customer: name, settings: Box::new(settings.clone()) };
         apply_own(state, &changed);
         for (account, meter, before) in capped {
