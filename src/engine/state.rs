@@ -229,6 +229,12 @@ impl State {
 
     pub fn set_now(&mut self, now: Timestamp) {
         self.now = now;
+        self.show_now();
+    }
+
+    /// Lets checks see the time.
+    pub fn show_now(&self) {
+        self.caps.accounts().board().set_now(self.now());
     }
 
     pub fn series_len(&self) -> usize {
@@ -277,6 +283,7 @@ impl State {
             Record::ClockReset { effective, .. } => {
                 let changes = self.clock.reset(*effective, first);
                 self.mark_changes.extend(changes);
+                self.show_now();
             }
             Record::Incarnation { incarnation, reason } => self.begin_incarnation(first, *incarnation, reason)?,
             Record::Sink(record) => self.apply_sink(first, record)?,
@@ -382,6 +389,7 @@ impl State {
 
     fn tick(&mut self, effective: Timestamp, horizon: Seq, seq: Seq) -> Result<(), FoldError> {
         let added = self.clock.advance(effective, seq);
+        self.show_now();
         self.mark_changes.extend(added);
         let dropped = self.clock.raise_horizon(horizon);
         self.mark_changes.extend(dropped);

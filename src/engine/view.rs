@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::engine::batch::Batches;
 use crate::engine::key;
+use crate::engine::state::caps::board::Board;
 use crate::engine::state::{Counter, LoadError, Series, State, TenantTotals, counter_key};
 use crate::meter::{Aggregate, Refusal};
 use crate::model::{Duration, MeterId, Seq, TenantId, Timestamp, Window};
@@ -117,13 +118,19 @@ pub struct WindowRow<'a> {
 #[derive(Clone)]
 pub struct View {
     state: Arc<RwLock<State>>,
+    board: Arc<Board>,
     batches: Batches,
     durable: watch::Receiver<Seq>,
 }
 
 impl View {
     pub fn new(state: Arc<RwLock<State>>, batches: Batches, durable: watch::Receiver<Seq>) -> Self {
-        Self { state, batches, durable }
+        let board = {
+            let state = state.read();
+            state.show_now();
+            state.caps().accounts().board().clone()
+        };
+        Self { state, board, batches, durable }
     }
 
     /// Visits the windows that are asked for, in no particular order; answers with the newest record that was seen.

@@ -338,6 +338,8 @@ impl<R> Writer<R> {
         if !self.payload.is_empty() {
             self.put_tallies(&mut state);
         }
+        // Before anybody hears that it counts.
+        state.post();
         let position = state.position();
         let count = group_count(self.first, position);
         buffer.clear();

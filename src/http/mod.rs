@@ -7,6 +7,7 @@
 //! | `routes` | which path leads where; counts requests |
 //! | `problem` | every error a client can get, and its status |
 //! | `body`, `params`, `document` | reads bodies, paths, query strings and small JSON documents within their limits |
+//! | `parsers` | threads that parse large bodies |
 //! | `fields` | the members that checks and reservations share with events |
 //! | `read` | runs reads where blocking is allowed, and waits until what they saw is durable |
 //! | `ingest` | `POST /v1/events`: bytes to batches, outcomes to answers |
@@ -43,6 +44,7 @@ mod instruments;
 mod nearest;
 pub mod options;
 mod params;
+mod parsers;
 mod problem;
 mod query;
 mod read;

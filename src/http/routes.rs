@@ -25,6 +25,7 @@ use crate::http::ingest;
 use crate::http::instruments::Instruments;
 use crate::http::nearest::Nearest;
 use crate::http::options::Options;
+use crate::http::parsers::Parsers;
 use crate::http::problem::Problem;
 use crate::http::query;
 use crate::http::reservations;
@@ -47,6 +48,7 @@ pub struct App {
     pub instruments: Instruments,
     pub checks: Desk,
     pub nearest: Nearest,
+    pub parsers: Parsers,
     pub reads: Arc<Semaphore>,
     /// Bodies that are being streamed.
     pub streams: Arc<Semaphore>,
@@ -57,6 +59,7 @@ impl App {
         Self {
             checks: Desk::new(&engine),
             nearest: Nearest::default(),
+            parsers: Parsers::start(options.max_connections),
             engine,
             options,
             tenant: TenantId::new(DEFAULT_TENANT),

@@ -23,6 +23,7 @@ use crate::model::{MeterId, OutboxPosition, Seq, Timestamp, Window};
 use crate::store::{Rows, Table};
 
 pub mod accounts;
+pub mod board;
 pub mod codec;
 mod load;
 mod reservations;
@@ -34,6 +35,9 @@ pub use reservations::{Reservations, reservation_name};
 pub use verdict::{Usage, decide, verdict};
 
 use accounts::{Accounts, NONE};
+
+/// Accounts that are posted for the first time under one hold of the lock: well under a millisecond.
+const POSTED_AT_ONCE: usize = 1_000;
 
 /// Whose hard cap is crossed, by the end of the period: the account, the cap.
 type Exceeded = BTreeMap<Timestamp, BTreeSet<(Box<[u8]>, Box<str>)>>;
@@ -95,8 +99,8 @@ impl Caps {
     }
 
     /// Alerts that the store may not have yet, oldest first: the record, the one that raised it, and what it says.
-    pub fn recent_alerts(&self) -> impl Iterator<Item = (Seq, Seq, &Alert)> {
-        self.recent.iter().map(|(seq, raised, alert)| (*seq, *raised, &**alert))
+    pub fn recent_alerts(&self) -> impl Iterator<Item = (Seq, Seq, &Arc<Alert>)> {
+        self.recent.iter().map(|(seq, raised, alert)| (*seq, *raised, alert))
     }
 
     /// How many hard caps of each meter are crossed, in periods that are not over by `now`.
@@ -165,7 +169,7 @@ impl Caps {
 
     /// Usage of an account has changed.
     pub fn add(&mut self, account: u32, (billing, window): (Window, Window), change: i128) {
-        for total in &mut self.accounts.get_mut(account).totals {
+        for total in self.accounts.get_mut(account).totals.iter_mut() {
             let bounds = match total.kind {
                 CapPeriod::Billing => billing,
                 CapPeriod::Window => window,
@@ -200,9 +204,10 @@ impl State {
         if self.caps.own.contains_key(name) {
             return self.caps_of(name, meter);
         }
-        let plan = self.plan_of(name);
-        let defaults = self.caps.defaults.get(&meter).map_or(&[][..], Vec::as_slice);
-        let place = (meter, plan);
+        let defaults = self.caps.defaults(meter);
+        // Of plans that no cap names there may be any number.
+        let is_named = |plan: &str| defaults.iter().any(|default| default.plan.as_deref() == Some(plan));
+        let place = (meter, self.plan_of(name).filter(|plan| is_named(plan)));
         if let Some(known) = self.caps.resolved.get(&place) {
             return known.clone();
         }
@@ -229,6 +234,16 @@ impl State {
             self.caps.accounts.get_mut(number).series += 1;
         }
         number
+    }
+
+    /// Lets checks see what accounts have come to.
+    pub fn post(&mut self) {
+        for name in self.caps.accounts.board().take_asked(POSTED_AT_ONCE) {
+            if let Some(number) = self.find_account(&name) {
+                self.caps.accounts.begin_posting(number);
+            }
+        }
+        self.caps.accounts.post();
     }
 
     pub fn find_account(&self, name: &[u8]) -> Option<u32> {

@@ -1,10 +1,12 @@
 //! What readers may know of caps: checks, the caps of a customer, alerts, reservations.
 //!
-//! 1. A check reads memory alone, under one short hold of the lock, and waits for nothing: it sees every event that was
-//!    acknowledged, and some that are about to be.
+//! 1. A check sees every event that was acknowledged, and some that are about to be. As a rule it reads what its account has
+//!    posted, and waits for nobody; else it reads the state. Only where the clock was set back into a closed stretch is the
+//!    store asked.
 //! 2. An alert is in the store, among the newest in memory, or for a moment in both.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{ReadError, View};
 use crate::engine::caps::{
@@ -19,18 +21,34 @@ use crate::model::{MeterId, Quantity, Seq, TenantId};
 use crate::store::{Snapshot, Table};
 
 impl View {
-    /// Whether a customer may use so much more of a meter now. Quick: no store, no waiting. It sees every event that was
-    /// acknowledged, and some that are about to be. None: the meter cannot have caps.
+    /// Whether a customer may use so much more of a meter now. None: the meter cannot have caps.
     pub fn check(&self, tenant: &TenantId, customer: &str, meter: MeterId, quantity: Quantity) -> Option<Verdict> {
         let slug = self.slug_of(meter)?;
         let name = key::account_name(tenant.as_str(), customer, &slug);
+        if let Some(verdict) = self.check_posted((&name, meter), quantity) {
+            return Some(verdict);
+        }
         let state = self.state.read();
         let found = state.find_account(&name).map(|number| state.caps().account(number));
+        if found.is_some_and(|account| !account.is_posted()) {
+            self.board.ask(&name);
+        }
         let usage = self.present(&state, (&name, meter), found);
         Some(match found {
             Some(account) => decide(&account.caps, quantity, usage),
             None => decide(&state.caps_of(&name, meter), quantity, usage),
         })
+    }
+
+    /// A check that needs no more than what its account has posted.
+    fn check_posted(&self, (name, meter): (&[u8], MeterId), quantity: Quantity) -> Option<Verdict> {
+        let (period, window) = self.batches.place_of(name, meter, self.board.now());
+        let bounds = |kind| if kind == CapPeriod::Billing { period.bounds } else { window };
+        let posted = self.board.find(name)?;
+        let shown = posted.lock();
+        let nothing = |bounds| Usage { bounds, used: 0, held: 0 };
+        let usage = |kind| shown.usage(kind, bounds(kind)).unwrap_or(nothing(bounds(kind)));
+        shown.is_complete(bounds).then(|| decide(shown.caps(), quantity, usage))
     }
 
     /// The slug of a meter that can have caps.
@@ -94,7 +112,7 @@ impl View {
         let (snapshot_of, newer, seq) = {
             let state = self.state.read();
             let newer = state.caps().recent_alerts().filter(|(_, _, alert)| alert.tenant == tenant);
-            let newer: Vec<(Seq, Seq, Alert)> = newer.map(|(seq, of, alert)| (seq, of, alert.clone())).collect();
+            let newer: Vec<(Seq, Seq, Arc<Alert>)> = newer.map(|(seq, of, alert)| (seq, of, alert.clone())).collect();
             (state.store().clone(), newer, state.position())
         };
         // What was recent then may be in the store by now as well: the newest word on each is the same.
@@ -108,7 +126,7 @@ impl View {
         for (seq, _, alert) in newer.iter().filter(|(seq, _, alert)| {
             alert.state == AlertState::Triggered && Some(*seq) > last && Some(*seq) > query.after
         }) {
-            page.offer(*seq, alert.clone(), None);
+            page.offer(*seq, alert, None);
         }
         let Page { mut alerts, .. } = page;
         let more = alerts.len() > query.limit;
@@ -140,7 +158,7 @@ impl Page<'_> {
         self.alerts.len() > self.query.limit
     }
 
-    fn offer(&mut self, seq: Seq, alert: Alert, recovered: Option<Recovered>) {
+    fn offer(&mut self, seq: Seq, alert: &Alert, recovered: Option<Recovered>) {
         let recovered = self.ended.get(&seq).copied().or(recovered);
         let state = if recovered.is_some() { AlertState::Recovered } else { AlertState::Triggered };
         let AlertsQuery { customer, meter, state: wanted, .. } = self.query;
@@ -148,7 +166,7 @@ impl Page<'_> {
             && customer.as_ref().is_none_or(|customer| *customer == alert.customer)
             && meter.as_ref().is_none_or(|meter| *meter == alert.meter);
         if is_wanted && !self.is_full() {
-            self.alerts.push(ListedAlert { seq, alert, recovered });
+            self.alerts.push(ListedAlert { seq, alert: alert.clone(), recovered });
         }
     }
 }
@@ -176,7 +194,7 @@ fn stored(snapshot: &dyn Snapshot, page: &mut Page<'_>) -> Result<(), ReadError>
         let alert = codec::decode_alert(&row).ok_or_else(damaged)?;
         let recovered = snapshot.get(Table::Alerts, &codec::recovered_key(tenant, seq))?;
         let recovered = recovered.map(|row| codec::decode_recovered(&row).ok_or_else(damaged)).transpose()?;
-        page.offer(seq, alert, recovered);
+        page.offer(seq, &alert, recovered);
         cursor.advance()?;
     }
     Ok(())

@@ -57,7 +57,7 @@ pub(super) struct TooMuch {
 }
 
 impl<R> Writer<R> {
-    /// Which accounts the feeds count in; their totals are kept up from here on.
+    /// Which accounts the feeds count in where more may come of it than the counting; their totals are kept up from here on.
     pub(super) fn counted(&self, state: &mut State, feeds: &Feeds<'_>) -> Result<Counted, WriterError> {
         let mut counted = Counted::new();
         for (place, (feed, located)) in feeds.iter().enumerate() {
@@ -67,6 +67,10 @@ impl<R> Writer<R> {
             };
             if account != NONE {
                 let period = state.period_of(feed, *located);
+                let change = state.change_of(feed);
+                if state.caps().account(account).is_quiet((period.bounds, feed.window), change) {
+                    continue;
+                }
                 state.keep_up(account, (&period, feed.window))?;
                 counted.push((place, account, period));
             }

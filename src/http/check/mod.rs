@@ -105,7 +105,7 @@ async fn check(app: &Arc<App>, request: Request) -> Result<Vec<u8>, Problem> {
 
 /// Counts what is to be consumed: one outcome for each such check.
 async fn consume(app: &Arc<App>, checks: &Checks<'_>) -> Result<Vec<Outcome>, Problem> {
-    match door::submit(app, &checks.events, None).await {
+    match door::submit(app, checks.events.clone(), None).await {
         Ok(answer) => Ok(answer.outcomes),
         Err(door::Refused::Problem(problem)) => Err(problem),
         Err(door::Refused::Fault(fault)) => Err(checks.refused(&fault, &app.checks.meters)),

@@ -9,14 +9,14 @@ use std::time::Instant;
 use axum::http::StatusCode;
 use tokio::sync::oneshot;
 
-use crate::engine::{Answer, Hasher, NewEvent};
+use crate::engine::{Answer, Batch, Hasher, NewEvent};
 use crate::http::body::Room;
 pub use crate::http::ingest::answer::CONFLICT;
 use crate::http::ingest::framing::Form;
 use crate::http::ingest::reader::{self, Limits};
 use crate::http::ingest::rejection::Pointer;
 use crate::http::ingest::sink::Sink;
-use crate::http::ingest::{blocking, compose, native, refused_batch, settle};
+use crate::http::ingest::{compose, native, parse, refused_batch, settle};
 use crate::http::problem::Problem;
 use crate::http::routes::App;
 use crate::meter::{Definition, Meters, Value};
@@ -62,23 +62,29 @@ impl From<Problem> for Refused {
 /// Hands events to the engine; the answer is durable.
 ///
 /// `events`: native events as JSON, one or an array. `reservation`: the one that the only event commits.
-pub async fn submit(app: &Arc<App>, events: &str, reservation: Option<&str>) -> Result<Answer, Refused> {
+pub async fn submit(app: &Arc<App>, events: String, reservation: Option<String>) -> Result<Answer, Refused> {
     let arrived = Instant::now();
-    let mut room = Room::new(&app.engine)?;
-    let mut builder = app.engine.batch(&app.tenant);
-    let batch = blocking(events.len(), || {
-        // What a reservation commits happens when it is committed.
-        let require_timestamp = app.options.require_timestamp && reservation.is_none();
-        let limits = Limits { events_max: usize::MAX, require_timestamp };
-        push(events, limits, reservation, &mut builder)?;
-        if let Some(reservation) = reservation {
-            builder.commits(reservation);
-        }
-        room.cover(events.len() + builder.memory_bytes())?;
-        builder.finish().map_err(|error| Refused::from(refused_batch(error)))
-    })?;
+    let room = Room::new(&app.engine)?;
+    let read = parse(app, events.len(), {
+        let app = app.clone();
+        move || read(&app, &events, reservation.as_deref(), room)
+    });
+    let (batch, room) = read.await??;
     let answered = app.engine.submit(batch, room.into_permit()).map_err(Problem::from)?;
     recorded(app, answered, arrived).await.map_err(Refused::from)
+}
+
+fn read(app: &App, events: &str, reservation: Option<&str>, mut room: Room) -> Result<(Batch, Room), Refused> {
+    let mut builder = app.engine.batch(&app.tenant);
+    // What a reservation commits happens when it is committed.
+    let require_timestamp = app.options.require_timestamp && reservation.is_none();
+    let limits = Limits { events_max: usize::MAX, require_timestamp };
+    push(events, limits, reservation, &mut builder)?;
+    if let Some(reservation) = reservation {
+        builder.commits(reservation);
+    }
+    room.cover(events.len() + builder.memory_bytes())?;
+    Ok((builder.finish().map_err(refused_batch)?, room))
 }
 
 /// The problem of an event that does not count.

@@ -10,7 +10,7 @@
 //! | events that other routes put together | `door`, written by `compose` |
 //! | outcomes to JSON | `answer`, which names events by `ids` |
 //!
-//! 1. A body is parsed once, on the thread of its connection, borrowing from the received bytes.
+//! 1. A body is parsed once, borrowing from the received bytes; a large one by `Parsers`.
 //! 2. Either the body is readable and every event has an outcome, or nothing of it was taken.
 
 mod answer;
@@ -38,7 +38,6 @@ use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use bytes::Bytes;
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 pub use framing::FramingError;
@@ -54,8 +53,8 @@ use crate::http::params::Params;
 use crate::http::problem::Problem;
 use crate::http::routes::App;
 
-/// Bodies from this length on are parsed where blocking is allowed, so that they do not hold up other connections.
-const BLOCKING_BYTES_MIN: usize = 32 << 10;
+/// Bodies from this length on are parsed by threads of their own, so that they do not hold up other connections.
+const APART_BYTES_MIN: usize = 32 << 10;
 
 /// Takes events; answers once every one that was taken is durable.
 pub async fn post_events(
@@ -67,9 +66,13 @@ pub async fn post_events(
     params.finish()?;
     let (parts, body) = request.into_parts();
     let (form, encoding) = (content::form(&parts.headers)?, content::encoding(&parts.headers)?);
-    let (body, mut room) = receive(&app, &parts.headers, body).await?;
+    let (body, room) = receive(&app, &parts.headers, body).await?;
     let arrived = Instant::now();
-    let (body, batch, ids) = blocking(body.len(), || prepare(&app, body, encoding, form, &mut room))?;
+    let prepared = parse(&app, body.len(), {
+        let app = app.clone();
+        move || prepare(&app, body, encoding, form, room)
+    });
+    let Prepared { body, batch, ids, room } = prepared.await??;
     let answered = app.engine.submit(batch, room.into_permit())?;
     let (answer, tally) =
         tokio::spawn(settle(app.clone(), answered, arrived)).await.map_err(|_| Problem::EngineFailed)??;
@@ -105,15 +108,17 @@ async fn receive(app: &App, headers: &HeaderMap, body: axum::body::Body) -> Resu
     Ok((body, room))
 }
 
-/// Decompresses, parses and looks up: everything that costs CPU or may read the disk.
-fn prepare(
-    app: &App,
+/// A batch, and what its answer needs.
+struct Prepared {
     body: Bytes,
-    encoding: Encoding,
-    form: Form,
-    room: &mut Room,
-) -> Result<(Bytes, Batch, Ids), Problem> {
-    let body = decode::decode(body, encoding, app.options.max_decoded_body_bytes, room)?;
+    batch: Batch,
+    ids: Ids,
+    room: Room,
+}
+
+/// Decompresses, parses and looks up: everything that costs CPU or may read the disk.
+fn prepare(app: &App, body: Bytes, encoding: Encoding, form: Form, mut room: Room) -> Result<Prepared, Problem> {
+    let body = decode::decode(body, encoding, app.options.max_decoded_body_bytes, &mut room)?;
     let mut builder = app.engine.batch(&app.tenant);
     let limits =
         Limits { events_max: app.options.max_events_per_request, require_timestamp: app.options.require_timestamp };
@@ -121,7 +126,7 @@ fn prepare(
     // Many small events weigh more as events than as text.
     room.cover(body.len() + builder.memory_bytes())?;
     let batch = builder.finish().map_err(refused_batch)?;
-    Ok((body, batch, ids))
+    Ok(Prepared { body, batch, ids, room })
 }
 
 fn refused_batch(error: BatchError) -> Problem {
@@ -134,8 +139,11 @@ fn refused_batch(error: BatchError) -> Problem {
     }
 }
 
-/// Runs `work` here, telling the runtime beforehand if it may take long.
-fn blocking<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
-    let can_block = Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::MultiThread);
-    if bytes >= BLOCKING_BYTES_MIN && can_block { tokio::task::block_in_place(work) } else { work() }
+/// Runs `work` on a body: here if that is quick.
+async fn parse<T: Send + 'static>(
+    app: &App,
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    if bytes < APART_BYTES_MIN { Ok(work()) } else { app.parsers.run(work).await }
 }

@@ -124,7 +124,7 @@ async fn commit(app: &Arc<App>, id: &str, body: &[u8]) -> Result<Committed, Prob
     let (held, _) = app.engine.view().reservation(&app.tenant, id);
     let event = request::commit(body, held.as_ref(), &meters)?;
     let held = held.ok_or_else(|| refused(&ReservationRefused::Unknown))?;
-    let answer = door::submit(app, &event, Some(id)).await.map_err(|error| match error {
+    let answer = door::submit(app, event, Some(id.to_owned())).await.map_err(|error| match error {
         door::Refused::Problem(problem) => problem,
         door::Refused::Fault(fault) => request::refused_event(&fault, &held, &meters),
     })?;

@@ -7,6 +7,9 @@
 //! | `holds` | reservations that are held: part of the fold |
 //! | `totals` | the series' counters, added up when someone asks first, then kept up with every event |
 //!
+//! Most events change one total, which is far from anything that it could exceed or cross: that takes one cache line of an
+//! account, and the writer asks no more.
+//!
 //! 1. A total is exactly the sum of the counters that bill, as long as it is there; it can be dropped and added up again.
 //! 2. An account stays while it has a series, an alert that may matter, or a hold.
 //! 3. Its number never changes meanwhile.
@@ -15,8 +18,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
-use smallvec::SmallVec;
 
+use super::Usage;
+use super::board::{Board, Posted};
 use crate::meter::{Cap, CapPeriod, Threshold};
 use crate::model::{MeterId, Quantity, Seq, Window};
 
@@ -24,32 +28,49 @@ use crate::model::{MeterId, Quantity, Seq, Window};
 pub const NONE: u32 = u32::MAX;
 /// Totals of one account: the present one of each kind, and some that late events go to.
 const TOTALS_MAX: usize = 8;
+const CHUNK: usize = 1 << 10;
 
-/// An event asks for its totals alone, as a rule: they are what the first two cache lines hold.
 #[derive(Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub struct Account {
-    /// Tenant, customer and meter: the beginning of its series' names.
+    pub totals: Totals,
+    /// What checks see of it, from the first one on.
+    posted: Option<Posted>,
+    /// It may have changed since.
+    is_stale: bool,
+    /// Tenant, customer and meter: the beginning of its series' names. Empty: nobody has this number.
     pub name: Box<[u8]>,
     hash: u64,
     pub meter: MeterId,
     pub caps: Arc<[Cap]>,
-    pub totals: SmallVec<[Total; 1]>,
     pub fired: Vec<Fired>,
     /// By the reservation's name.
     pub holds: BTreeMap<Box<[u8]>, Hold>,
     pub series: u32,
 }
 
-/// What an account has come to in one stretch of time.
+/// An account's totals. The one of the latest stretch stands apart, where the account begins.
+#[derive(Clone, Debug, Default)]
+#[repr(C)]
+pub struct Totals {
+    latest: Option<Total>,
+    /// Those of earlier stretches and of the other kind, oldest first.
+    rest: Vec<Total>,
+}
+
+/// What an account has come to in one stretch of time. Quantities are scaled as in `Quantity`.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Total {
+    pub used: i128,
+    /// Usage below this is neither refused nor crosses a threshold upwards.
+    quiet: i128,
+    pub bounds: Window,
     pub kind: CapPeriod,
     /// No cap of the account is for another kind.
     sole: bool,
-    pub bounds: Window,
-    /// All scaled as in `Quantity`.
-    pub used: i128,
+    /// An alert has fired although usage has not reached its threshold.
+    refused: bool,
     pub held: i128,
     /// What usage must not exceed.
     limit: i128,
@@ -57,8 +78,33 @@ pub struct Total {
     next: i128,
     /// The highest that has.
     floor: i128,
-    /// An alert has fired although usage has not reached its threshold.
-    refused: bool,
+}
+
+impl Totals {
+    pub fn iter(&self) -> impl Iterator<Item = &Total> {
+        self.latest.iter().chain(&self.rest)
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Total> {
+        self.latest.iter_mut().chain(&mut self.rest)
+    }
+
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// If there are many, in place of the one that has been there the longest, but for those that are needed beside it.
+    fn push(&mut self, total: Total, needed: &[(CapPeriod, Window)]) {
+        let needless = |total: &Total| !needed.contains(&(total.kind, total.bounds));
+        if self.rest.len() + 1 >= TOTALS_MAX
+            && let Some(place) = self.rest.iter().position(needless)
+        {
+            self.rest.remove(place);
+        }
+        let is_latest = self.latest.is_none_or(|latest| latest.bounds.end <= total.bounds.end);
+        let other = if is_latest { self.latest.replace(total) } else { Some(total) };
+        self.rest.extend(other);
+    }
 }
 
 /// An alert that was raised.
@@ -114,6 +160,11 @@ impl Total {
         quantity > own && quantity > 0 && taken.saturating_add(quantity) > limit
     }
 
+    /// What was derived from limits, thresholds and holds, anew.
+    fn settle(&mut self) {
+        self.quiet = self.next.min(self.limit.saturating_sub(self.held).saturating_add(1));
+    }
+
     /// Whether alerts may be due, now that usage has changed by this much.
     pub fn is_crossed(&self, change: i128) -> bool {
         self.used >= self.next || self.used < self.floor || (self.refused && change < 0)
@@ -129,13 +180,13 @@ impl Account {
         self.totals.iter().find(|total| total.kind == kind && total.bounds == bounds)
     }
 
-    /// Whether it is plain from the totals alone that they are kept up for these stretches: most events get no further.
-    pub fn is_kept_up(&self, billing: Window, window: Window) -> bool {
-        let is_it = |total: &&Total| match total.kind {
-            CapPeriod::Billing => total.bounds == billing,
-            CapPeriod::Window => total.bounds == window,
-        };
-        self.totals.iter().find(is_it).is_some_and(|total| total.sole)
+    /// Whether it is plain from the latest total alone that nothing comes of this change but the change: it is kept up, no cap
+    /// refuses it, and no alert is due. Most events get no further.
+    pub fn is_quiet(&self, (billing, window): (Window, Window), change: i128) -> bool {
+        self.totals.latest.as_ref().is_some_and(|total| {
+            let bounds = if total.kind == CapPeriod::Billing { billing } else { window };
+            total.sole && total.bounds == bounds && change >= 0 && total.used.saturating_add(change) < total.quiet
+        })
     }
 
     /// Held in a stretch of time.
@@ -144,18 +195,11 @@ impl Account {
         holds.fold(0, |sum, hold| sum.saturating_add(hold.quantity.scaled()))
     }
 
-    /// A total that was added up. If there are many, in place of the one that has been there the longest, but for those that are
-    /// needed beside it.
+    /// A total that was added up; `needed` are the stretches that are asked for together with it.
     pub fn put_total(&mut self, kind: CapPeriod, bounds: Window, used: i128, needed: &[(CapPeriod, Window)]) {
-        let needless = |total: &Total| !needed.contains(&(total.kind, total.bounds));
-        if self.totals.len() >= TOTALS_MAX
-            && let Some(place) = self.totals.iter().position(needless)
-        {
-            self.totals.remove(place);
-        }
-        let held = self.held(kind, bounds);
-        let total = Total { kind, sole: false, bounds, used, held, limit: 0, next: 0, floor: 0, refused: false };
-        self.totals.push(total);
+        let (held, sole, refused) = (self.held(kind, bounds), false, false);
+        let total = Total { used, quiet: 0, bounds, kind, sole, refused, held, limit: 0, next: 0, floor: 0 };
+        self.totals.push(total, needed);
         self.refresh();
     }
 
@@ -173,13 +217,14 @@ impl Account {
     fn change_held(&mut self, hold: &Hold, change: i128) {
         for total in self.totals.iter_mut().filter(|total| hold.bounds(total.kind) == total.bounds) {
             total.held = total.held.saturating_add(change);
+            total.settle();
         }
     }
 
     /// Brings limits and thresholds of all totals up to date: caps or alerts have changed.
     pub fn refresh(&mut self) {
         let mut totals = std::mem::take(&mut self.totals);
-        for total in &mut totals {
+        for total in totals.iter_mut() {
             (total.limit, total.next, total.floor, total.refused) = (i128::MAX, i128::MAX, i128::MIN, false);
             total.sole = self.caps.iter().all(|cap| cap.period == total.kind);
             for cap in self.caps.iter().filter(|cap| cap.period == total.kind) {
@@ -192,6 +237,7 @@ impl Account {
                     }
                 }
             }
+            total.settle();
         }
         self.totals = totals;
     }
@@ -203,7 +249,20 @@ impl Account {
 
     /// Reads what an event asks of an account, so that it is near when the event comes. What it answers means nothing.
     pub fn touch(&self) -> usize {
-        self.totals.last().map_or(0, |total| (total.used as usize).wrapping_add(usize::from(total.sole)))
+        self.totals.latest.as_ref().map_or(0, |total| total.used as usize)
+    }
+
+    pub fn is_posted(&self) -> bool {
+        self.posted.is_some()
+    }
+
+    fn post(&mut self) {
+        self.is_stale = false;
+        if let Some(posted) = &self.posted {
+            let usage =
+                |total: &Total| (total.kind, Usage { bounds: total.bounds, used: total.used, held: total.held });
+            posted.lock().set(self.totals.iter().map(usage), &self.caps);
+        }
     }
 
     fn is_needed(&self) -> bool {
@@ -214,8 +273,12 @@ impl Account {
 #[derive(Debug, Default)]
 pub struct Accounts {
     by_name: HashTable<u32>,
-    slab: Vec<Option<Box<Account>>>,
+    /// Grown by chunks: an account is never moved.
+    chunks: Vec<Vec<Account>>,
     free: Vec<u32>,
+    /// Those that may have changed since they were posted.
+    stale: Vec<u32>,
+    board: Arc<Board>,
     /// By meter: how many there are.
     by_meter: BTreeMap<MeterId, u64>,
 }
@@ -225,17 +288,42 @@ impl Accounts {
         self.by_name.find(hash, |number| *self.get(*number).name == *name).copied()
     }
 
+    /// Whoever has its number keeps it.
     pub fn get(&self, number: u32) -> &Account {
-        self.slab[number as usize].as_deref().expect("whoever has its number keeps it")
+        at(&self.chunks, number)
     }
 
+    /// Whatever changes an account comes by here.
     pub fn get_mut(&mut self, number: u32) -> &mut Account {
-        self.slab[number as usize].as_deref_mut().expect("whoever has its number keeps it")
+        let account = &mut self.chunks[number as usize / CHUNK][number as usize % CHUNK];
+        if account.posted.is_some() && !std::mem::replace(&mut account.is_stale, true) {
+            self.stale.push(number);
+        }
+        account
+    }
+
+    /// From here on checks see what the account comes to.
+    pub fn begin_posting(&mut self, number: u32) {
+        let account = &mut self.chunks[number as usize / CHUNK][number as usize % CHUNK];
+        if account.posted.is_none() {
+            self.board.post(&account.name, account.posted.insert(Posted::default()).clone());
+            account.post();
+        }
+    }
+
+    /// Lets checks see what has changed.
+    pub fn post(&mut self) {
+        for number in self.stale.drain(..) {
+            self.chunks[number as usize / CHUNK][number as usize % CHUNK].post();
+        }
+    }
+
+    pub fn board(&self) -> &Arc<Board> {
+        &self.board
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Account)> {
-        let numbered = self.slab.iter().enumerate();
-        numbered.filter_map(|(number, account)| Some((number as u32, account.as_deref()?)))
+        (0..self.len() as u32).filter_map(|number| Some((number, self.at(number)?)))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -244,11 +332,13 @@ impl Accounts {
 
     /// One more than the highest number.
     pub fn len(&self) -> usize {
-        self.slab.len()
+        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
     }
 
+    /// None: nobody has this number.
     pub fn at(&self, number: u32) -> Option<&Account> {
-        self.slab.get(number as usize)?.as_deref()
+        let account = self.chunks.get(number as usize / CHUNK)?.get(number as usize % CHUNK)?;
+        (!account.name.is_empty()).then_some(account)
     }
 
     pub fn any_of(&self, meter: MeterId) -> bool {
@@ -257,22 +347,26 @@ impl Accounts {
 
     /// An account that is not there yet.
     pub fn insert(&mut self, hash: u64, name: &[u8], meter: MeterId, caps: Arc<[Cap]>) -> u32 {
-        let (totals, fired) = (SmallVec::new(), Vec::new());
+        let (totals, fired) = (Totals::default(), Vec::new());
         let (holds, series, name) = (BTreeMap::new(), 0, name.into());
-        let account = Some(Box::new(Account { name, hash, meter, caps, totals, fired, holds, series }));
+        let (posted, is_stale) = (None, false);
+        let account = Account { totals, is_stale, posted, name, hash, meter, caps, fired, holds, series };
         let number = match self.free.pop() {
             Some(number) => {
-                self.slab[number as usize] = account;
+                *self.get_mut(number) = account;
                 number
             }
             None => {
-                self.slab.push(account);
-                (self.slab.len() - 1) as u32
+                let number = self.len() as u32;
+                if self.chunks.last().is_none_or(|last| last.len() == CHUNK) {
+                    self.chunks.push(Vec::with_capacity(CHUNK));
+                }
+                self.chunks.last_mut().expect("just pushed").push(account);
+                number
             }
         };
-        let Self { by_name, slab, .. } = self;
-        let hash_of = |number: &u32| slab[*number as usize].as_ref().map_or(0, |account| account.hash);
-        by_name.insert_unique(hash, number, hash_of);
+        let Self { by_name, chunks, .. } = self;
+        by_name.insert_unique(hash, number, |&other| at(chunks, other).hash);
         *self.by_meter.entry(meter).or_default() += 1;
         number
     }
@@ -287,8 +381,16 @@ impl Accounts {
         if let Ok(entry) = self.by_name.find_entry(hash, |other| *other == number) {
             entry.remove();
         }
-        self.slab[number as usize] = None;
+        let account = self.get_mut(number);
+        let name = std::mem::take(&mut account.name);
+        (account.posted, account.caps) = (None, Arc::default());
+        account.totals.clear();
+        self.board.remove(&name);
         self.free.push(number);
         self.by_meter.entry(meter).and_modify(|count| *count -= 1);
     }
+}
+
+fn at(chunks: &[Vec<Account>], number: u32) -> &Account {
+    &chunks[number as usize / CHUNK][number as usize % CHUNK]
 }

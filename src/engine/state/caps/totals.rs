@@ -156,9 +156,6 @@ impl State {
 
     /// Makes sure that an account's totals are kept up for the stretches that an event falls into.
     pub fn keep_up(&mut self, account: u32, (period, window): (&BillingPeriod, Window)) -> Result<(), LoadError> {
-        if self.caps.account(account).is_kept_up(period.bounds, window) {
-            return Ok(());
-        }
         let needed = [(CapPeriod::Billing, period.bounds), (CapPeriod::Window, window)];
         for (kind, bounds) in needed {
             let known = self.caps.account(account);

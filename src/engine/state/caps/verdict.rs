@@ -6,6 +6,8 @@
 //! | the cap that leaves the least up to its hard cap | nothing rejects |
 //! | the first cap | none has a hard cap |
 
+use std::cell::OnceCell;
+
 use crate::engine::caps::Verdict;
 use crate::engine::state::caps::Account;
 use crate::meter::{Cap, CapPeriod};
@@ -37,6 +39,9 @@ impl Usage {
 
 /// `usage`: in the present stretch of each kind.
 pub fn decide(caps: &[Cap], quantity: Quantity, usage: impl Fn(CapPeriod) -> Usage) -> Verdict {
+    // To find the present period takes longer than all the rest.
+    let known: [OnceCell<Usage>; 2] = Default::default();
+    let usage = |kind: CapPeriod| *known[kind as usize].get_or_init(|| usage(kind));
     let left = |cap: &Cap, up_to: Quantity| up_to.scaled().saturating_sub(usage(cap.period).taken());
     let rejecting = caps.iter().filter_map(|cap| Some((left(cap, cap.limit()?), cap)));
     let tightest = rejecting.min_by(|(one, a), (other, b)| (one, &a.id).cmp(&(other, &b.id)));

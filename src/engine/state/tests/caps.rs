@@ -50,7 +50,7 @@ pub fn assert_consistent(state: &mut State) {
         let account = state.caps().account(number);
         assert_eq!(account.series, counted.get(&number).copied().unwrap_or(0));
         assert!(account.series > 0 || !account.fired.is_empty() || !account.holds.is_empty(), "nobody needs it");
-        for total in &account.totals {
+        for total in account.totals.iter() {
             assert!(is_the_sum(state, (&account.name, account.meter), total), "{:?} {total:?}", account.name);
             assert_eq!(total.held, account.held(total.kind, total.bounds));
         }

@@ -1,10 +1,12 @@
 //! Thresholds, refusals and recoveries.
 
+use crossbeam_channel::bounded;
+
 use super::daemon::*;
 use crate::engine::caps::AlertState;
 use crate::engine::writer::CustomerSettings;
 use crate::meter::PlanCap;
-use crate::model::{Outcome, Seq};
+use crate::model::{Duration, Outcome, Quantity, Seq};
 
 const NOW: &str = "2026-11-10T10:30:00Z";
 
@@ -195,4 +197,42 @@ fn an_alert_is_listed_from_memory_and_from_the_store_alike() {
     assert_eq!(daemon.alerts("c"), before);
     daemon.restart();
     assert_eq!(daemon.alerts("c"), before);
+}
+
+/// A check, while the writer holds the state. None: it waits.
+fn checked_beside_the_writer(daemon: &Daemon, customer: &str) -> Option<(bool, Quantity, Quantity)> {
+    let (state, (answer, answered)) = (daemon.state(), bounded(1));
+    std::thread::scope(|scope| {
+        let held = state.write();
+        scope.spawn(move || {
+            let verdict = daemon.verdict(customer, 2);
+            answer.send((verdict.allowed, verdict.used, verdict.held))
+        });
+        let found = answered.recv_timeout(std::time::Duration::from_millis(500)).ok();
+        drop(held);
+        found
+    })
+}
+
+#[test]
+fn checks_of_a_customer_that_is_known_wait_for_nobody_and_see_all_that_was_acknowledged() {
+    let mut daemon = Daemon::capped(NOW, cap(100, &["50%"]));
+    assert!(is_accepted(&daemon.use_up("c", 60)));
+    assert_eq!(checked_beside_the_writer(&daemon, "c"), None, "the first check has it posted");
+    for (used, allowed) in [(70, true), (98, true), (99, false)] {
+        let more = used - daemon.used("c").0;
+        assert!(is_accepted(&daemon.use_up("c", more)));
+        assert_eq!(checked_beside_the_writer(&daemon, "c"), Some((allowed, units(used), units(0))));
+    }
+    daemon.put_caps("c", Some(vec![cap(200, &[])]));
+    assert_eq!(checked_beside_the_writer(&daemon, "c"), Some((true, units(99), units(0))));
+    daemon.reserve("r", "c", 100, HOUR);
+    assert_eq!(checked_beside_the_writer(&daemon, "c"), Some((false, units(99), units(100))));
+    daemon.pass(HOUR);
+    assert_eq!(checked_beside_the_writer(&daemon, "c"), Some((true, units(99), units(0))), "it has expired");
+    daemon.pass(Duration::from_secs(31 * 86_400));
+    assert_eq!(daemon.used("c"), (0, 0), "the next period: added up by nobody so far");
+    assert!(is_accepted(&daemon.use_up("c", 5)));
+    assert_eq!(checked_beside_the_writer(&daemon, "c"), Some((true, units(5), units(0))));
+    daemon.verify();
 }

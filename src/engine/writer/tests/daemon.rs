@@ -186,8 +186,8 @@ impl Daemon {
         (0..3).for_each(|_| writer.leave());
     }
 
-    pub fn state(&mut self) -> Arc<RwLock<State>> {
-        self.running().writer.state.clone()
+    pub fn state(&self) -> Arc<RwLock<State>> {
+        self.running.as_ref().unwrap().writer.state().clone()
     }
 
     pub fn now(&self) -> Timestamp {

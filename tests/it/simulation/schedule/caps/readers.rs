@@ -92,7 +92,12 @@ impl World {
         self.check_lists();
         self.check_reservations();
         self.check_conservation();
-        let now = self.node.running.writer.state().read().now();
+        let writer = &self.node.running.writer;
+        if writer.has_group() {
+            // The model knows of what is in the open group; checks see it once that is sealed.
+            writer.state().write().post();
+        }
+        let now = writer.state().read().now();
         for customer in 0..CUSTOMERS {
             self.check_status(customer, now);
             for meter in CAPPED {
