@@ -1,6 +1,7 @@
 //! Threads that parse large bodies, so that nobody else's request waits behind one.
 //!
-//! 1. There is one thread fewer than processors: one is the writer's.
+//! 1. There are as many as processors, and never one alone: a body whose ids must be read from the disk does not hold up the
+//!    others.
 //! 2. What waits is bounded twice: by the room that its body has taken in the engine's queue, and by the connections.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,7 +22,7 @@ impl Parsers {
     pub fn start(connections: usize) -> Self {
         let (jobs, waiting) = bounded(connections);
         let processors = thread::available_parallelism().map_or(1, usize::from);
-        for _ in 0..processors.saturating_sub(1).max(1) {
+        for _ in 0..processors.max(2) {
             let waiting = waiting.clone();
             let thread = thread::Builder::new().name("meterd-parse".into());
             thread.spawn(move || parse(&waiting)).expect("a thread can be started");
