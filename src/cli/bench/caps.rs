@@ -73,6 +73,9 @@ pub fn run(args: &Args, directory: &TemporaryDirectory) -> anyhow::Result<(Vec<M
     let alone = measure_checks(&Scenario { checks: Some(checks), ..base("checks") }, (&target, pid), lasting)?;
     let by_itself = Scenario { until: Until::Elapsed(lasting), ..base("ingest by itself") };
     let by_itself = measure(&by_itself, &target, pid)?;
+    if args.json || !by_itself.is_exact() {
+        by_itself.print(args.json)?;
+    }
     let peak = by_itself.events_per_second();
     measured.push(by_itself);
     checks.per_second = Some(f64::from(args.check_rate));

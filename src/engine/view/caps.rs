@@ -42,12 +42,11 @@ impl View {
 
     /// A check that needs no more than what its account has posted.
     fn check_posted(&self, (name, meter): (&[u8], MeterId), quantity: Quantity) -> Option<Verdict> {
+        let posted = self.board.find(name)?;
         let (period, window) = self.batches.place_of(name, meter, self.board.now());
         let bounds = |kind| if kind == CapPeriod::Billing { period.bounds } else { window };
-        let posted = self.board.find(name)?;
         let shown = posted.lock();
-        let nothing = |bounds| Usage { bounds, used: 0, held: 0 };
-        let usage = |kind| shown.usage(kind, bounds(kind)).unwrap_or(nothing(bounds(kind)));
+        let usage = |kind| shown.usage(kind, bounds(kind)).expect("of a cap, and complete");
         shown.is_complete(bounds).then(|| decide(shown.caps(), quantity, usage))
     }
 

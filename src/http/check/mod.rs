@@ -94,8 +94,9 @@ async fn check(app: &Arc<App>, request: Request) -> Result<Vec<u8>, Problem> {
     let request = Request::from_parts(parts, body);
     let body = document::receive_within(app, request, BODY_BYTES_MAX, &mut room).await?;
     let Desk { view, meters, allowed, denied, .. } = &app.checks;
-    let checks = Checks::read(framing::utf8(&body)?, meters)?;
-    let outcomes = if checks.events.is_empty() { Vec::new() } else { consume(app, &checks).await? };
+    let mut checks = Checks::read(framing::utf8(&body)?, meters)?;
+    let events = std::mem::take(&mut checks.events);
+    let outcomes = if events.is_empty() { Vec::new() } else { consume(app, &checks, events).await? };
     let verdict = |customer: &str, meter, quantity| view.check(&app.tenant, customer, meter, quantity);
     let (body, tally) = answer::render(&checks, &outcomes, meters, verdict)?;
     allowed.increment(tally.allowed);
@@ -104,8 +105,8 @@ async fn check(app: &Arc<App>, request: Request) -> Result<Vec<u8>, Problem> {
 }
 
 /// Counts what is to be consumed: one outcome for each such check.
-async fn consume(app: &Arc<App>, checks: &Checks<'_>) -> Result<Vec<Outcome>, Problem> {
-    match door::submit(app, checks.events.clone(), None).await {
+async fn consume(app: &Arc<App>, checks: &Checks<'_>, events: String) -> Result<Vec<Outcome>, Problem> {
+    match door::submit(app, events, None).await {
         Ok(answer) => Ok(answer.outcomes),
         Err(door::Refused::Problem(problem)) => Err(problem),
         Err(door::Refused::Fault(fault)) => Err(checks.refused(&fault, &app.checks.meters)),

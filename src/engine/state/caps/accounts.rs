@@ -295,7 +295,7 @@ impl Accounts {
 
     /// Whatever changes an account comes by here.
     pub fn get_mut(&mut self, number: u32) -> &mut Account {
-        let account = &mut self.chunks[number as usize / CHUNK][number as usize % CHUNK];
+        let account = at_mut(&mut self.chunks, number);
         if account.posted.is_some() && !std::mem::replace(&mut account.is_stale, true) {
             self.stale.push(number);
         }
@@ -304,7 +304,7 @@ impl Accounts {
 
     /// From here on checks see what the account comes to.
     pub fn begin_posting(&mut self, number: u32) {
-        let account = &mut self.chunks[number as usize / CHUNK][number as usize % CHUNK];
+        let account = at_mut(&mut self.chunks, number);
         if account.posted.is_none() {
             self.board.post(&account.name, account.posted.insert(Posted::default()).clone());
             account.post();
@@ -314,7 +314,7 @@ impl Accounts {
     /// Lets checks see what has changed.
     pub fn post(&mut self) {
         for number in self.stale.drain(..) {
-            self.chunks[number as usize / CHUNK][number as usize % CHUNK].post();
+            at_mut(&mut self.chunks, number).post();
         }
     }
 
@@ -389,6 +389,10 @@ impl Accounts {
         self.free.push(number);
         self.by_meter.entry(meter).and_modify(|count| *count -= 1);
     }
+}
+
+fn at_mut(chunks: &mut [Vec<Account>], number: u32) -> &mut Account {
+    &mut chunks[number as usize / CHUNK][number as usize % CHUNK]
 }
 
 fn at(chunks: &[Vec<Account>], number: u32) -> &Account {

@@ -4,6 +4,7 @@
 //! 2. Each account has a lock of its own, held for as long as it takes to copy its totals, or to decide.
 //! 3. What is not here (an account that nobody has checked so far, a stretch that was not added up) is asked of the state.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -33,7 +34,7 @@ pub struct Board {
     /// By the account's name.
     accounts: DashMap<Box<[u8]>, Posted>,
     /// The names of accounts that somebody has checked.
-    asked: Mutex<Vec<Box<[u8]>>>,
+    asked: Mutex<HashSet<Box<[u8]>>>,
     now: AtomicI64,
 }
 
@@ -59,16 +60,14 @@ impl Board {
     /// Has the account posted from the next group on.
     pub fn ask(&self, name: &[u8]) {
         let mut asked = self.asked.lock();
-        if asked.len() < ASKED_MAX {
-            asked.push(name.into());
+        if asked.len() < ASKED_MAX && !asked.contains(name) {
+            asked.insert(name.into());
         }
     }
 
     /// Up to `limit` of the accounts that were asked for.
     pub fn take_asked(&self, limit: usize) -> Vec<Box<[u8]>> {
-        let mut asked = self.asked.lock();
-        let kept = asked.len().saturating_sub(limit);
-        asked.split_off(kept)
+        self.asked.lock().extract_if(|_| true).take(limit).collect()
     }
 
     pub fn post(&self, name: &[u8], posted: Posted) {
