@@ -30,6 +30,7 @@ pub const OPEN_COUNTERS: &str = "meterd_open_counters";
 pub const WINDOWS_FINALIZED: &str = "meterd_windows_finalized_total";
 pub const PERIODS_FINALIZED: &str = "meterd_periods_finalized_total";
 pub const ADJUSTMENTS: &str = "meterd_adjustments_total";
+pub const EVENTS_RETRACTED: &str = "meterd_events_retracted_total";
 pub const CLOCK_PAUSED: &str = "meterd_clock_paused";
 pub const CLOCK_JUMPS: &str = "meterd_clock_jumps_total";
 pub const CLOSE_LAG_SECONDS: &str = "meterd_close_lag_seconds";
@@ -86,6 +87,10 @@ pub fn describe() {
     describe_gauge!(OPEN_COUNTERS, "Counters in memory: one per meter, customer, dimensions and window.");
     describe_counter!(WINDOWS_FINALIZED, "Windows that became final, one for each series.");
     describe_counter!(PERIODS_FINALIZED, "Billing periods that became final, one for each series.");
+    describe_counter!(
+        EVENTS_RETRACTED,
+        "Events taken back: by a void, or with their backfill (once for each meter fed)."
+    );
     describe_counter!(ADJUSTMENTS, "Adjustments: late events, once for each final window that they changed.");
     describe_gauge!(CLOCK_PAUSED, "1 while the clock has jumped ahead and nothing is closed or forgotten.");
     describe_counter!(CLOCK_JUMPS, "Jumps of the clock by more than clock.max_step ahead.");

@@ -15,6 +15,7 @@ use crate::engine::dedupe::Index;
 use crate::engine::hash::{Hasher, TableHasher};
 use crate::engine::key;
 use crate::engine::record::{EventEncoder, EventRecord};
+use crate::engine::writer::Lookup;
 use crate::journal::PAYLOAD_BYTES_MAX;
 use crate::meter::{BillingPeriod, Meter, Meters, ResolvedSchedule, Value};
 use crate::model::{Code, Duration, EventKey, Fingerprint, IdEntry, MeterId, Seq, TenantId, Timestamp, Window};
@@ -62,6 +63,10 @@ pub struct Batch {
     pub(super) ids: String,
     /// The reservation that its one event commits.
     pub(super) commits: Option<Box<str>>,
+    /// The load of history that its events belong to.
+    pub(super) backfill: Option<u32>,
+    /// Its one event counts instead of one that is taken back.
+    pub(super) corrects: bool,
 }
 
 /// One event of the request.
@@ -77,6 +82,8 @@ pub(super) struct Item {
     pub timestamp: Timestamp,
     /// What the index held at `index_position`.
     pub indexed: Option<IdEntry>,
+    /// What its backfill held then, however long ago it was taken.
+    pub backfilled: Option<IdEntry>,
     /// Into `Batch::encoded`.
     pub record: Range<usize>,
     /// Into `Batch::feeds`.
@@ -115,11 +122,17 @@ impl Batch {
         let keys: Vec<EventKey> = self.items().map(|item| item.key).collect();
         let mut found = Vec::new();
         index.look_up(&keys, &mut found)?;
+        let backfill = self.backfill;
         let items = self.slots.iter_mut().filter_map(|slot| match slot {
             Slot::Event(item) => Some(item),
             Slot::Rejected(..) => None,
         });
-        items.zip(found).for_each(|(item, entry)| item.indexed = entry);
+        for (item, entry) in items.zip(found) {
+            item.indexed = entry;
+            if let Some(backfill) = backfill {
+                item.backfilled = index.look_up_backfilled(backfill, item.key)?;
+            }
+        }
         Ok(())
     }
 
@@ -201,7 +214,13 @@ impl Batches {
                 }
             }
         }
-        Batch { index_position: batch.index_position, commits: batch.commits, ..builder.batch }
+        Batch {
+            index_position: batch.index_position,
+            commits: batch.commits,
+            backfill: batch.backfill,
+            corrects: batch.corrects,
+            ..builder.batch
+        }
     }
 
     /// The billing period and the window that usage of a customer falls into.
@@ -222,6 +241,15 @@ impl Batches {
         let period = period_at(meter, self.0.calendars.get(customer).as_deref(), at);
         let window = meter.windows.window(at);
         (period, Window { start: window.start.max(period.bounds.start), end: window.end.min(period.bounds.end) })
+    }
+
+    /// What the index holds of an id.
+    pub(super) fn look_up(&self, tenant: &TenantId, source: &str, usage_event_id: &str) -> Result<Lookup, StoreError> {
+        let mut scratch = Vec::with_capacity(64);
+        let key = self.0.hasher.event_key(&mut scratch, tenant.as_str(), source, usage_event_id);
+        let (index_position, mut found) = (self.0.index.position(), Vec::new());
+        self.0.index.look_up(&[key], &mut found)?;
+        Ok(Lookup { key, indexed: found.pop().flatten(), index_position })
     }
 
     pub(super) fn index_position(&self) -> Seq {
@@ -257,6 +285,8 @@ impl BatchBuilder {
             keys: Vec::new(),
             ids: String::new(),
             commits: None,
+            backfill: None,
+            corrects: false,
         };
         Self { context, batch, windows, last_periods, periods: HashMap::new(), place: None, scratch: Vec::new() }
     }
@@ -318,6 +348,11 @@ impl BatchBuilder {
         self.batch.commits = Some(reservation.into());
     }
 
+    /// Its events belong to this load of history, which takes them however old they are.
+    pub fn backfills(&mut self, backfill: u32) {
+        self.batch.backfill = Some(backfill);
+    }
+
     /// The next event of the request.
     pub fn push(&mut self, event: &NewEvent<'_>) {
         if self.batch.encoded.len() > RECORD_BYTES_MAX {
@@ -333,7 +368,8 @@ impl BatchBuilder {
         });
         let (record, feeds) = self.encode((key, event.fingerprint), timestamp, (event.customer, event.raw), feeds);
         let id = self.put_id(event.usage_event_id);
-        let item = Item { key, fingerprint: event.fingerprint, timestamp, indexed: None, record, feeds, id };
+        let item =
+            Item { key, fingerprint: event.fingerprint, timestamp, indexed: None, backfilled: None, record, feeds, id };
         self.batch.slots.push(Slot::Event(item));
     }
 
@@ -349,8 +385,18 @@ impl BatchBuilder {
         let (identity, names) = ((item.key, item.fingerprint), (event.customer, event.raw));
         let (record, feeds) = self.encode(identity, item.timestamp, names, feeds);
         let (key, fingerprint) = identity;
-        let (timestamp, indexed, id) = (item.timestamp, item.indexed, self.put_id(id));
-        self.batch.slots.push(Slot::Event(Item { key, fingerprint, timestamp, indexed, record, feeds, id }));
+        let (timestamp, id) = (item.timestamp, self.put_id(id));
+        let (indexed, backfilled) = (item.indexed, item.backfilled);
+        self.batch.slots.push(Slot::Event(Item {
+            key,
+            fingerprint,
+            timestamp,
+            indexed,
+            backfilled,
+            record,
+            feeds,
+            id,
+        }));
     }
 
     /// Encodes an event; answers with where its bytes and its feeds are.

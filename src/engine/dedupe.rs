@@ -13,9 +13,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::engine::state::corrections::codec::{decode_id, id_key};
 use crate::metrics::{INDEX_FALSE_POSITIVES, INDEX_LOOKUPS};
 use crate::model::{EventKey, IdEntry, Seq};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Table};
 
 mod filter;
 mod recent;
@@ -82,6 +83,12 @@ impl Index {
         let mut answers = answers.into_iter();
         found.extend(possible.iter().map(|possible| if *possible { answers.next().flatten() } else { None }));
         Ok(())
+    }
+
+    /// An id that a backfill has brought, however long ago. Newer ones than `position()` are not there yet.
+    pub fn look_up_backfilled(&self, backfill: u32, key: EventKey) -> Result<Option<IdEntry>, StoreError> {
+        let row = self.store.get(Table::BackfillIds, &id_key(backfill, key))?;
+        Ok(row.as_deref().and_then(decode_id))
     }
 
     /// Ids below `horizon` are forgotten.

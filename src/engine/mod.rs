@@ -27,7 +27,7 @@ use tokio::sync::{oneshot, watch};
 use crate::env::DiskLock;
 use crate::meter::{Definition, Meters};
 use crate::model::{Duration, Seq, TenantId, Timestamp};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 mod admission;
 mod batch;
@@ -35,6 +35,7 @@ mod calendars;
 pub mod caps;
 mod clock_guard;
 mod committer;
+pub mod corrections;
 mod dedupe;
 mod hash;
 mod key;
@@ -55,6 +56,10 @@ pub use caps::{
 };
 pub use clock_guard::ClockOptions;
 pub use committer::Failure;
+pub use corrections::{
+    Backfill, BackfillRefused, BackfillState, Basis, Cause, Change, Remains, Retraction, RetractionRefused, TakenFeed,
+    TrailEntry, VoidCause, Voided, WindowChange,
+};
 pub use dedupe::Index;
 pub use hash::Hasher;
 pub use options::Options;
@@ -68,7 +73,7 @@ pub use state::{LoadError, TenantTotals};
 pub use verify::{Difference, Verified, VerifyError, verify};
 pub use view::{
     Adjustment, AdjustmentsPage, AdjustmentsQuery, CustomerUsagePage, MeterTotal, NearCap, NearestCaps, PeriodChoice,
-    PeriodTotal, ReadError, TotalsPage, TotalsQuery, View, WindowQuery, WindowRow, WindowState,
+    PeriodTotal, ReadError, TotalsPage, TotalsQuery, TrailPage, TrailQuery, View, WindowQuery, WindowRow, WindowState,
 };
 pub use writer::{Answer, ClockStatus, CommitJob, CustomerSettings, Group, Operation, Paused, Writer, WriterError};
 
@@ -89,6 +94,15 @@ struct Inner {
     sinks: Vec<SinkDefinition>,
     sink_health: Mutex<BTreeMap<String, SinkHealth>>,
     _lock: Arc<dyn DiskLock>,
+}
+
+/// Why an id cannot be looked up.
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
 }
 
 /// Whether the engine can take events, and how far it is.
@@ -208,6 +222,48 @@ impl Engine {
     /// Gives quota back. Answers like `reserve`; what was released or has expired already is answered as it is.
     pub fn release(&self, tenant: &TenantId, id: &str) -> Result<oneshot::Receiver<Answer>, Refusal> {
         self.operate(Operation::Release { tenant: tenant.clone(), id: id.to_owned() })
+    }
+
+    /// Looks an accepted event up by its id. The answer's `done` is `Found`. Blocks on the index, which may read the disk.
+    pub fn find_event(
+        &self,
+        tenant: &TenantId,
+        source: &str,
+        usage_event_id: &str,
+    ) -> Result<oneshot::Receiver<Answer>, FindError> {
+        let lookup = self.0.batches.look_up(tenant, source, usage_event_id)?;
+        Ok(self.operate(Operation::Find(lookup))?)
+    }
+
+    /// Takes back what a retraction says; with the one event of `replacement` counted instead. The answer's `done` is `Retracted`
+    /// or `RetractionRefused`; `outcomes` holds what became of the replacement: if that is all there is, nothing was taken back.
+    pub fn retract(
+        &self,
+        retraction: Retraction,
+        replacement: Option<Batch>,
+    ) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        self.operate(Operation::Retract { retraction, replacement: replacement.map(Box::new) })
+    }
+
+    /// Makes sure that a backfill of this name takes events. The answer's `done` is `Backfill` or `BackfillRefused`.
+    pub fn open_backfill(&self, tenant: &TenantId, id: &str) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        self.operate(Operation::OpenBackfill { tenant: tenant.clone(), id: id.to_owned() })
+    }
+
+    /// Has all of a backfill taken back, which goes on by itself. Answers like `open_backfill`.
+    pub fn revert_backfill(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        reason: &str,
+    ) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        let (tenant, id, reason) = (tenant.clone(), id.to_owned(), reason.to_owned());
+        self.operate(Operation::RevertBackfill { tenant, id, reason })
+    }
+
+    /// All of a backfill is taken back. Answers like `open_backfill`.
+    pub fn finish_revert(&self, number: u32) -> Result<oneshot::Receiver<Answer>, Refusal> {
+        self.operate(Operation::FinishRevert { number })
     }
 
     fn operate(&self, operation: Operation) -> Result<oneshot::Receiver<Answer>, Refusal> {

@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::engine::caps::{Reservation, ReservationRefused};
+use crate::engine::corrections::{Backfill, BackfillRefused, RetractionRefused};
 use crate::model::{Duration, Incarnation, OutboxPosition, RowKind, RowKinds, Seq, Timestamp};
 
 mod json;
@@ -280,6 +281,14 @@ pub enum Done {
     /// As it is now.
     Reserved(Box<Reservation>),
     ReservationRefused(ReservationRefused),
+    /// The record of an accepted event; None: no id of an event that counts, or once did, is known like this.
+    Found(Option<Seq>),
+    /// By this record.
+    Retracted(Seq),
+    RetractionRefused(RetractionRefused),
+    /// As it is now.
+    Backfill(Box<Backfill>),
+    BackfillRefused(BackfillRefused),
 }
 
 /// Why an operation changed nothing.

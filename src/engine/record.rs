@@ -15,6 +15,7 @@
 //! | 9 Incarnation | incarnation u32 · reason text |
 //! | 10–18 | of sinks and deliveries: see [`delivery`] |
 //! | 19–25 | of caps, alerts and reservations: see [`caps`] |
+//! | 26–31 | of what is taken back, of backfills, of who changed what: see [`corrections`] |
 //!
 //! Periods: count u32, then each: name text (`2026-11`) · start i64 · end i64.
 //!
@@ -39,11 +40,13 @@ use crate::model::{Incarnation, MeterId, Seq, Timestamp, Window};
 
 pub mod bytes;
 pub mod caps;
+pub mod corrections;
 pub mod delivery;
 mod events;
 
 use bytes::{Cursor, len_u32, put_bytes, put_text, put_time, put_window};
 pub use caps::CapsRecord;
+pub use corrections::{CorrectionRecord, put_correction};
 pub use delivery::{AttemptRecord, DeliveryRecord, SinkRecord, put_delivery, put_sink};
 pub use events::{EventEncoder, EventRecord, Events, EventsWriter};
 
@@ -78,6 +81,12 @@ enum Kind {
     ReservationHeld = 23,
     ReservationCommitted = 24,
     ReservationReleased = 25,
+    BackfilledEvents = 26,
+    Retracted = 27,
+    BackfillOpened = 28,
+    BackfillReverting = 29,
+    BackfillReverted = 30,
+    OperatorAction = 31,
 }
 
 /// What a Closed record closes.
@@ -156,6 +165,7 @@ pub enum Record<'a> {
     Sink(SinkRecord<'a>),
     Delivery(DeliveryRecord<'a>),
     Caps(CapsRecord<'a>),
+    Correction(CorrectionRecord<'a>),
 }
 
 /// Windows, or billing periods, of one meter with the same bounds that are final from here on.
@@ -175,7 +185,8 @@ impl Record<'_> {
             Record::Events(events) => u64::from(events.count),
             Record::Genesis(_) | Record::MeterVersion(..) | Record::Tick { .. } | Record::Tally { .. } => 1,
             Record::Closed(_) | Record::CustomerChanged { .. } | Record::ClockReset { .. } => 1,
-            Record::Incarnation { .. } | Record::Sink(_) | Record::Delivery(_) | Record::Caps(_) => 1,
+            Record::Incarnation { .. } | Record::Sink(_) | Record::Delivery(_) => 1,
+            Record::Caps(_) | Record::Correction(_) => 1,
         }
     }
 }
@@ -298,6 +309,8 @@ fn read_record(payload: &[u8], at: usize) -> Result<(Record<'_>, usize), RecordE
         10..=13 => delivery::read_sink(header[0], &mut cursor).map(Record::Sink),
         14..=18 => delivery::read_delivery(header[0], &mut cursor).map(Record::Delivery),
         19..=25 => caps::read_caps(header[0], &mut cursor).map(Record::Caps),
+        26 => events::read_backfilled(&mut cursor),
+        27..=31 => corrections::read_correction(header[0], &mut cursor).map(Record::Correction),
         kind => return Err(RecordError::UnknownKind { kind, at }),
     };
     match record {

@@ -26,6 +26,7 @@ use crate::store::{Store, StoreError};
 
 mod caps;
 mod restored;
+mod trail;
 
 /// Held while a process has the data directory open.
 const LOCK_FILE: &str = "lock";
@@ -274,7 +275,9 @@ fn record_config(
 ) -> Result<Meters, OpenError> {
     let first = state.position().next();
     let mut payload = Vec::new();
-    if state.genesis().is_none() {
+    let (is_new, now) = (state.genesis().is_none(), parts.clock.now());
+    let trail = trail::Trail::new(is_new, now);
+    if is_new {
         if state.position() > Seq::ZERO {
             return Err(OpenError::NoGenesis);
         }
@@ -282,26 +285,29 @@ fn record_config(
             store_id: journal.store_id().0,
             dedupe_key: entropy.dedupe_key,
             incarnation: Incarnation(1),
-            created_at: parts.clock.now(),
+            created_at: now,
         };
         record::put_genesis(&mut payload, &genesis);
     }
     for (meter, definition) in changed_meters(state.definitions(), definitions)? {
         record::put_meter_version(&mut payload, meter, definition);
+        trail.meter(&mut payload, state.definitions().get(usize::from(meter.0)), definition);
     }
     for sink in changed_sinks(state, &options.sinks) {
         record::put_sink(&mut payload, &SinkRecord::Defined { name: &sink.name, kinds: sink.kinds });
+        trail.sink(&mut payload, sink);
     }
     let restored = restored::read(&*parts.disk)?;
     if let Some(reason) = &restored {
-        record::put_incarnation(&mut payload, next_incarnation(state.incarnation(), parts.clock.now()), reason);
+        record::put_incarnation(&mut payload, next_incarnation(state.incarnation(), now), reason);
+        trail.restored(&mut payload, reason);
     }
     for record in record::records(&payload) {
         let record = record.expect("just encoded");
         state.apply(state.position().next(), &record, &mut |_, _| {}).expect("numbers follow each other");
     }
     append(journal, first, &payload, state)?;
-    caps::record(state, journal, &options.caps, parts.clock.now())?;
+    caps::record(state, journal, &options.caps, (now, &trail))?;
     if let Some(reason) = &restored {
         restored::remove(&*parts.disk)?;
         let incarnation = state.incarnation().0;

@@ -21,6 +21,7 @@ mod clock;
 mod closes;
 mod closing;
 mod codec;
+pub mod corrections;
 mod epoch;
 mod feeds;
 mod late;
@@ -47,6 +48,7 @@ pub use series::{Counter, PeriodCounter, Series};
 use caps::Caps;
 use clock::MarkChange;
 use closing::Closing;
+use corrections::Corrections;
 use epoch::{CounterRef, Epoch, Naming};
 use pins::Pins;
 use series::SeriesTable;
@@ -97,6 +99,7 @@ pub struct State {
     /// What goes out.
     outbox: Outbox,
     caps: Caps,
+    corrections: Corrections,
     /// The newest time that was believed. For readers: no part of the fold.
     now: Timestamp,
 }
@@ -148,6 +151,7 @@ impl State {
             removed: VecDeque::new(),
             outbox: Outbox::default(),
             caps: Caps::default(),
+            corrections: Corrections::default(),
             now: Timestamp::MIN,
         }
     }
@@ -289,6 +293,7 @@ impl State {
             Record::Sink(record) => self.apply_sink(first, record)?,
             Record::Delivery(record) => self.apply_delivery(first, record)?,
             Record::Caps(record) => self.apply_caps(first, record)?,
+            Record::Correction(record) => self.apply_correction(first, record)?,
         }
         self.position = first;
         Ok(())
@@ -305,15 +310,17 @@ impl State {
         Ok(())
     }
 
-    /// Events that were received at this time begin.
-    pub fn begin_events(&mut self, received_at: Timestamp) {
+    /// Events that were received at this time begin, and the backfill that brings them.
+    pub fn begin_events(&mut self, received_at: Timestamp, backfill: Option<u32>) {
         self.received_at = received_at;
+        self.begin_backfilled(backfill);
     }
 
     /// So many events of a tenant were applied, up to this record.
-    pub fn end_events(&mut self, tenant: &str, count: u64, last: Seq) {
+    pub fn end_events(&mut self, tenant: &str, count: u64, last: Seq) -> Result<(), FoldError> {
         self.tenant(tenant).accepted += count;
         self.position = last;
+        self.end_backfilled(count, last)
     }
 
     fn apply_events(
@@ -321,7 +328,7 @@ impl State {
         events: &Events<'_>,
         accepted: &mut dyn FnMut(EventKey, IdEntry),
     ) -> Result<(), FoldError> {
-        self.begin_events(events.received_at);
+        self.begin_events(events.received_at, events.backfill);
         let (mut seq, mut name) = (self.position, Vec::with_capacity(128));
         for event in events.iter() {
             let event = event?;
@@ -344,10 +351,11 @@ impl State {
                 let located = self.locate(&feed);
                 self.apply_feed((event.timestamp, seq), &feed, located)?;
             }
-            accepted(event.key, IdEntry { seq, fingerprint: event.fingerprint });
+            let entry = IdEntry { seq, fingerprint: event.fingerprint };
+            self.take_id(event.key, entry);
+            accepted(event.key, entry);
         }
-        self.end_events(events.tenant, u64::from(events.count), seq);
-        Ok(())
+        self.end_events(events.tenant, u64::from(events.count), seq)
     }
 
     fn set_customer(&mut self, tenant: &str, customer: &str, settings: &Customer) {

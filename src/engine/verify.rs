@@ -230,6 +230,7 @@ fn name(table: Table, row: &[u8]) -> String {
         Table::Members | Table::PeriodMembers | Table::Adjustments => None,
         Table::Outbox | Table::Deliveries | Table::Attempts | Table::DeadLetters => None,
         Table::Alerts | Table::Thresholds | Table::Reservations => None,
+        Table::Voids | Table::BackfillIds | Table::Trail => None,
     };
     format!("{} {}", table.name(), text.unwrap_or_else(|| hex::encode(row)))
 }

@@ -22,6 +22,7 @@ use crate::store::StoreError;
 
 mod adjustments;
 mod caps;
+mod corrections;
 mod customers;
 mod nearest;
 mod outbox;
@@ -29,6 +30,7 @@ mod stored;
 mod totals;
 
 pub use adjustments::{Adjustment, AdjustmentsPage, AdjustmentsQuery};
+pub use corrections::{TrailPage, TrailQuery};
 pub use customers::{CustomerUsagePage, MeterTotal};
 pub use nearest::{NearCap, NearestCaps};
 pub use totals::{PeriodChoice, PeriodTotal, TotalsPage, TotalsQuery};

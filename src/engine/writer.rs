@@ -25,14 +25,17 @@ use crate::store::{Commit, StoreError};
 use parking_lot::RwLock;
 
 mod caps;
+mod corrections;
 mod crossings;
 mod deliveries;
 mod judge;
 mod operations;
 mod reservations;
 mod time;
+mod trail;
 
 pub use caps::recoveries;
+pub use corrections::Lookup;
 pub use operations::{CustomerSettings, Operation};
 pub use time::{ClockStatus, Paused};
 
@@ -205,16 +208,17 @@ impl<R> Writer<R> {
             // Nobody sees a batch half decided.
             let state = self.state.clone();
             let mut state = state.write();
-            match batch.commits.take() {
-                Some(reservation) => self.commit(&mut state, batch, &reservation)?,
-                None => self.decide(&mut state, &batch, None)?,
+            match (self.refused_backfill(&state, &batch), batch.commits.take()) {
+                (Some(refused), _) => refused,
+                (None, Some(reservation)) => self.commit(&mut state, batch, &reservation)?,
+                (None, None) => self.decide(&mut state, &batch, None)?,
             }
         };
         let mut tally = Tally::default();
         for outcome in &answer.outcomes {
             match outcome {
                 Outcome::Accepted(_) => {}
-                Outcome::Duplicate(_) => tally.duplicate += 1,
+                Outcome::Duplicate(_) | Outcome::Voided(_) => tally.duplicate += 1,
                 Outcome::Conflict(_) => tally.conflict += 1,
                 Outcome::Rejected(..) => tally.rejected += 1,
                 Outcome::Capped(_) => tally.capped += 1,
@@ -287,13 +291,15 @@ impl<R> Writer<R> {
     ) -> Result<bool, WriterError> {
         let batch = open.batch;
         if open.last == state.position() {
-            state.begin_events(batch.received_at);
+            state.begin_events(batch.received_at, batch.backfill);
         }
         open.last = open.last.next();
         for (feed, located) in feeds {
             state.apply_feed((item.timestamp, open.last), feed, *located)?;
         }
-        self.recent.insert(item.key, IdEntry { seq: open.last, fingerprint: item.fingerprint });
+        let entry = IdEntry { seq: open.last, fingerprint: item.fingerprint };
+        state.take_id(item.key, entry);
+        self.recent.insert(item.key, entry);
         let adjusted = feeds.iter().filter(|(feed, _)| feed.late).count();
         if adjusted > 0 {
             self.adjustments.increment(adjusted as u64);

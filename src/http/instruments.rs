@@ -37,7 +37,7 @@ impl Tally {
         for outcome in &answer.outcomes {
             match outcome {
                 Outcome::Accepted(_) => tally.accepted += 1,
-                Outcome::Duplicate(_) => tally.duplicate += 1,
+                Outcome::Duplicate(_) | Outcome::Voided(_) => tally.duplicate += 1,
                 Outcome::Conflict(_) => tally.conflict += 1,
                 Outcome::Capped(_) => tally.capped += 1,
                 Outcome::Rejected(code, _) => {

@@ -170,6 +170,28 @@ impl Aggregate {
         Ok(())
     }
 
+    /// Whether `subtract` would take this back.
+    pub fn can_subtract(&self, quantity: Quantity) -> bool {
+        match self {
+            Aggregate::Count => true,
+            Aggregate::Sum(total) | Aggregate::Avg(total) => total.checked_sub(quantity).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Takes back what events have added that came to `quantity` together: of counts, sums and averages. None, and nothing has
+    /// changed, if that cannot be told from the running value or it would leave the range.
+    pub fn subtract(&mut self, quantity: Quantity) -> Option<()> {
+        match self {
+            Aggregate::Count => Some(()),
+            Aggregate::Sum(total) | Aggregate::Avg(total) => {
+                *total = total.checked_sub(quantity)?;
+                Some(())
+            }
+            _ => None,
+        }
+    }
+
     /// The value after `event_count` events; None before the first, except that counts, sums and sets are then 0.
     pub fn value(&self, event_count: u64) -> Option<Quantity> {
         match self {
@@ -207,6 +229,16 @@ impl Aggregate {
     /// Whether an exact set would grow by this member.
     pub fn lacks_member(&self, member: u128) -> bool {
         matches!(self, Aggregate::Unique(members) if members.lacks(member))
+    }
+
+    /// Whether an exact set has this member.
+    pub fn has_member(&self, member: u128) -> bool {
+        matches!(self, Aggregate::Unique(members) if !members.is_approximate() && !members.lacks(member))
+    }
+
+    /// Takes a member out of an exact set. True if it was there.
+    pub fn remove_member(&mut self, member: u128) -> bool {
+        if let Aggregate::Unique(members) = self { members.remove(member) } else { false }
     }
 
     /// Puts back a stored member after `decode`. True if it was not there yet.

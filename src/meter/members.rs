@@ -151,6 +151,12 @@ impl Members {
         if let Set::Exact(set) = &mut self.set { insert(set, member) } else { false }
     }
 
+    /// Takes a member out of an exact set; true if it was there.
+    pub(super) fn remove(&mut self, member: u128) -> bool {
+        let Set::Exact(set) = &mut self.set else { return false };
+        set.find_entry(place(&member), |known| *known == member).map(|found| drop(found.remove())).is_ok()
+    }
+
     pub(super) fn restore_sketch(&mut self, at_least: u64, sketch: Hll) {
         self.set = Set::Approximate { at_least, sketch: Box::new(sketch) };
     }

@@ -9,6 +9,8 @@ pub enum Outcome {
     Accepted(Seq),
     /// The same event was accepted before, as this record.
     Duplicate(Seq),
+    /// A duplicate of an event that was accepted as this record, and taken back since.
+    Voided(Seq),
     /// The id was accepted before with another payload, as this record. The first one stands.
     Conflict(Seq),
     Rejected(Code, Box<str>),
@@ -20,7 +22,7 @@ impl Outcome {
     pub fn as_str(&self) -> &'static str {
         match self {
             Outcome::Accepted(_) => "accepted",
-            Outcome::Duplicate(_) => "duplicate",
+            Outcome::Duplicate(_) | Outcome::Voided(_) => "duplicate",
             Outcome::Conflict(_) => "conflict",
             Outcome::Rejected(..) => "rejected",
             Outcome::Capped(_) => "capped",
@@ -44,10 +46,11 @@ pub enum Code {
     UniqueLimit,
     IdConflict,
     HardCap,
+    Voided,
 }
 
 impl Code {
-    pub const ALL: [Code; 13] = [
+    pub const ALL: [Code; 14] = [
         Code::MissingField,
         Code::InvalidField,
         Code::UnknownMeter,
@@ -61,6 +64,7 @@ impl Code {
         Code::UniqueLimit,
         Code::IdConflict,
         Code::HardCap,
+        Code::Voided,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -78,6 +82,7 @@ impl Code {
             Code::UniqueLimit => "unique_limit",
             Code::IdConflict => "id_conflict",
             Code::HardCap => "hard_cap",
+            Code::Voided => "voided",
         }
     }
 }

@@ -7,7 +7,8 @@
 //! | counters, members | the engine's | the engine's | puts, deletions |
 //! | windows, periods, period_members, adjustments | the engine's | the engine's | puts, deletions |
 //! | outbox, deliveries, attempts, dead_letters | the engine's | the engine's | puts, deletions, deletions of ranges |
-//! | alerts, thresholds, reservations | the engine's | the engine's | puts, deletions |
+//! | alerts, thresholds, reservations, voids, trail | the engine's | the engine's | puts, deletions |
+//! | backfill_ids | the engine's | the engine's | puts, deletions of ranges |
 //!
 //! 1. `commit` applies rows, ids and position as one: after a crash rows are the fold of the log up to exactly
 //!    `position`.

@@ -33,11 +33,17 @@ pub enum Table {
     Thresholds,
     /// One row per reservation that is remembered.
     Reservations,
+    /// One row per event that was taken back by itself.
+    Voids,
+    /// One row per id that a backfill has brought.
+    BackfillIds,
+    /// One row per action of an operator, and per change of the config.
+    Trail,
 }
 
 impl Table {
     /// Every table, each at the place of its discriminant.
-    pub const ALL: [Table; 14] = [
+    pub const ALL: [Table; 17] = [
         Table::Meta,
         Table::Counters,
         Table::Members,
@@ -52,6 +58,9 @@ impl Table {
         Table::Alerts,
         Table::Thresholds,
         Table::Reservations,
+        Table::Voids,
+        Table::BackfillIds,
+        Table::Trail,
     ];
 
     /// The column family's name.
@@ -71,6 +80,9 @@ impl Table {
             Table::Alerts => "alerts",
             Table::Thresholds => "thresholds",
             Table::Reservations => "reservations",
+            Table::Voids => "voids",
+            Table::BackfillIds => "backfill_ids",
+            Table::Trail => "trail",
         }
     }
 }

@@ -16,6 +16,8 @@ pub struct Events<'a> {
     pub tenant: &'a str,
     pub received_at: Timestamp,
     pub count: u32,
+    /// The load of history that they belong to.
+    pub backfill: Option<u32>,
     /// The periods that feeds name by their place here.
     pub periods: Vec<BillingPeriod>,
     /// The events' bytes; read them with [`Events::iter`].
@@ -54,8 +56,14 @@ pub struct EventsWriter {
 }
 
 impl EventsWriter {
-    pub fn start(out: &mut Vec<u8>, tenant: &str, received_at: Timestamp, periods: &[BillingPeriod]) -> Self {
-        let record = start_record(out, Kind::Events);
+    pub fn start(
+        out: &mut Vec<u8>,
+        (tenant, backfill): (&str, Option<u32>),
+        received_at: Timestamp,
+        periods: &[BillingPeriod],
+    ) -> Self {
+        let record = start_record(out, if backfill.is_some() { Kind::BackfilledEvents } else { Kind::Events });
+        backfill.iter().for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
         put_text(out, tenant);
         put_time(out, received_at);
         let count_at = out.len();
@@ -160,12 +168,18 @@ impl<'a> EventEncoder<'a> {
     }
 }
 
+pub(super) fn read_backfilled<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
+    let backfill = Some(cursor.u32()?);
+    let Record::Events(events) = read_events(cursor)? else { return None };
+    Some(Record::Events(Events { backfill, ..events }))
+}
+
 pub(super) fn read_events<'a>(cursor: &mut Cursor<'a>) -> Option<Record<'a>> {
     let (tenant, received_at) = (cursor.text()??, cursor.time()?);
     let count = cursor.u32()?;
     let periods = (0..cursor.u32()?).map(|_| read_period(cursor)).collect::<Option<_>>()?;
     let bytes = std::mem::take(&mut cursor.0);
-    Some(Record::Events(Events { tenant, received_at, count, periods, bytes }))
+    Some(Record::Events(Events { tenant, received_at, count, backfill: None, periods, bytes }))
 }
 
 fn read_period(cursor: &mut Cursor<'_>) -> Option<BillingPeriod> {

@@ -81,7 +81,7 @@ const TALLY: Tally = Tally { duplicate: 1, conflict: 2, rejected: 3, capped: 4 }
 fn payload() -> Vec<u8> {
     let mut out = Vec::new();
     put_genesis(&mut out, &genesis());
-    let mut events = EventsWriter::start(&mut out, "acme", at(2_000_000), &periods());
+    let mut events = EventsWriter::start(&mut out, ("acme", None), at(2_000_000), &periods());
     events.push(&mut out, &first_event().0, [].into_iter());
     let (second, late) = second_event();
     events.push(&mut out, &second, [late[1]].into_iter());
@@ -166,7 +166,7 @@ fn pushing_an_event_sets_exactly_its_late_bytes() {
     let (event, places) = first_event();
     for chosen in [vec![], vec![0], vec![1], vec![0, 1]] {
         let mut out = Vec::new();
-        let mut events = EventsWriter::start(&mut out, "acme", at(0), &periods());
+        let mut events = EventsWriter::start(&mut out, ("acme", None), at(0), &periods());
         events.push(&mut out, &second_event().0, [].into_iter());
         let start = out.len();
         events.push(&mut out, &event, chosen.iter().map(|feed: &usize| places[*feed]));
@@ -195,7 +195,7 @@ fn an_encoded_event_is_read_without_its_record() {
 #[test]
 fn an_events_record_that_stayed_empty_is_taken_back() {
     let mut out = vec![1, 2];
-    EventsWriter::start(&mut out, "acme", at(0), &periods()).finish(&mut out);
+    EventsWriter::start(&mut out, ("acme", None), at(0), &periods()).finish(&mut out);
     assert_eq!(out, [1, 2]);
 }
 
@@ -238,7 +238,7 @@ fn refuses_unknown_kinds_and_impossible_bytes() {
         changed[at] = byte;
         read(&changed)
     };
-    for kind in [0, 26, 99, 255] {
+    for kind in [0, 32, 99, 255] {
         assert_eq!(with(0, kind), Err(RecordError::UnknownKind { kind, at: 0 }));
         assert_eq!(with(starts[3], kind), Err(RecordError::UnknownKind { kind, at: starts[3] }));
     }
@@ -257,7 +257,7 @@ fn refuses_unknown_kinds_and_impossible_bytes() {
 #[test]
 fn an_events_record_with_a_wrong_count_is_refused() {
     let mut out = Vec::new();
-    let mut events = EventsWriter::start(&mut out, "acme", at(0), &periods());
+    let mut events = EventsWriter::start(&mut out, ("acme", None), at(0), &periods());
     events.push(&mut out, &first_event().0, [].into_iter());
     let count_at = events.count_at;
     events.finish(&mut out);

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::engine::record::caps::put_caps;
-use crate::engine::record::{CapsRecord, Record};
+use crate::engine::record::{CapsRecord, Record, put_correction};
+use crate::engine::recovery::trail::Trail;
 use crate::engine::state::State;
 use crate::engine::writer::{GROUP_BYTES, recoveries};
 use crate::journal::{Journal, JournalError};
@@ -18,7 +19,7 @@ pub fn record(
     state: &mut State,
     journal: &mut Journal,
     configured: &BTreeMap<String, Vec<PlanCap>>,
-    at: Timestamp,
+    (at, trail): (Timestamp, &Trail),
 ) -> Result<(), JournalError> {
     for number in 0..state.definitions().len() {
         let (meter, slug) = (MeterId(number as u16), state.definitions()[number].slug.clone());
@@ -39,7 +40,13 @@ pub fn record(
                 (payload, first) = (Vec::new(), state.position().next());
             }
         }
+        let action = trail.caps((&slug, state.caps().defaults(meter)), &caps);
         put(&mut payload, state, &CapsRecord::Defined { meter, caps });
+        if let Some(action) = action {
+            put_correction(&mut payload, &action);
+            let next = state.position().next();
+            state.apply(next, &Record::Correction(action), &mut |_, _| {}).expect("an action fits any state");
+        }
         super::append(journal, first, &payload, state)?;
     }
     Ok(())

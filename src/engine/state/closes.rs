@@ -150,6 +150,7 @@ impl State {
         let known = self.adjustments.iter().take_while(|(seq, ..)| *seq <= position).count();
         self.adjustments.drain(..known);
         self.caps.committed(position);
+        self.corrections.committed(position);
     }
 
     /// True if counters wait to leave.

@@ -130,7 +130,7 @@ impl State {
         Ok(())
     }
 
-    fn put_adjustment(&mut self, seq: Seq, feed: &Feed<'_>, row: AdjustmentRow) {
+    pub(super) fn put_adjustment(&mut self, seq: Seq, feed: &Feed<'_>, row: AdjustmentRow) {
         let mut name = Vec::with_capacity(64);
         adjustment_key(&mut name, tenant_of(feed.key), seq.0, feed.number);
         self.epoch.add_row(Table::Adjustments, &name, &encode_adjustment(&row));

@@ -13,6 +13,7 @@
 //! | meta `period/` + number u32 BE | tenant, name (each: length u16, text); start i64; end i64; counters not final u64; last change u64 |
 //! | meta `caps/`, `customer_caps/`; alerts, thresholds, reservations | see `caps::codec` |
 //! | meta `sink/`, `request/`; outbox, deliveries, attempts, dead_letters | see `outbox::codec` |
+//! | meta `backfill/`, `run/`, `retractions`; voids, backfill_ids, trail | see `corrections` |
 //! | all other tables | see `codec` |
 //!
 //! Values are little-endian. Loading reads what is not final: open counters, and the period counters of periods that have
@@ -28,6 +29,7 @@ use crate::engine::record::{self, ClosedKind, Record, Tally};
 use crate::engine::state::caps::Caps;
 use crate::engine::state::clock::{ClockRow, LogClock, Mark, MarkChange};
 use crate::engine::state::codec::{decode_counter, decode_period, period_prefix};
+use crate::engine::state::corrections::Corrections;
 use crate::engine::state::{Outbox, PeriodId, PeriodInfo, State, TenantTotals, load_members};
 use crate::meter::BillingPeriod;
 use crate::model::{MeterId, Seq, Timestamp};
@@ -96,6 +98,7 @@ impl State {
         }
         self.outbox.put_changes(rows);
         self.caps.put_changes(rows);
+        self.corrections.put_changes(rows);
         for id in self.periods.take_changed() {
             rows.put(Table::Meta, &[PERIOD, &id.0.to_be_bytes()].concat(), &encode_info(self.periods.get(id)));
         }
@@ -124,6 +127,7 @@ impl State {
             })?;
         }
         state.load_caps(&**store)?;
+        state.corrections = Corrections::load(&**store)?;
         let snapshot = store.snapshot();
         for (table, key, set) in unique {
             state.load_set(&*snapshot, table, key, set)?;

@@ -6,6 +6,7 @@
 
 use smallvec::SmallVec;
 
+use super::operations::json;
 use super::time::ANY_LAG;
 use super::{GROUP_BYTES_MAX, Writer, WriterError, apply_own};
 use crate::engine::batch::{Batch, Item};
@@ -30,7 +31,8 @@ pub(super) struct Open<'b> {
 impl<'b> Open<'b> {
     pub fn start(payload: &mut Vec<u8>, batch: &'b Batch, last: Seq) -> Self {
         let tenant = batch.tenant.as_str();
-        Self { batch, events: EventsWriter::start(payload, tenant, batch.received_at, &batch.periods), last }
+        let whose = (tenant, batch.backfill);
+        Self { batch, events: EventsWriter::start(payload, whose, batch.received_at, &batch.periods), last }
     }
 
     /// Ends the record, or takes it back if it stayed empty.
@@ -38,7 +40,8 @@ impl<'b> Open<'b> {
         self.events.finish(payload);
         let count = self.last.0 - state.position().0;
         if count > 0 {
-            state.end_events(self.batch.tenant.as_str(), count, self.last);
+            let ended = state.end_events(self.batch.tenant.as_str(), count, self.last);
+            ended.expect("a backfill that takes events is there");
         }
     }
 }
@@ -132,6 +135,23 @@ impl<R> Writer<R> {
         due
     }
 
+    /// The alerts of an account whose usage was taken back from: `less` is the change.
+    pub(super) fn settle_account(
+        &mut self,
+        state: &mut State,
+        account: u32,
+        (period, window): (&BillingPeriod, Window),
+        (less, late): (i128, bool),
+        (event, at): (Option<(&str, Seq)>, Timestamp),
+    ) {
+        let account = state.caps().account(account);
+        let totals = totals_of(account, (period.bounds, window));
+        let crossed: Vec<&Total> = totals.filter(|total| total.is_crossed(less)).collect();
+        let said = Said { period, late, event: event.map(|(id, seq)| (id, Some(seq))), at };
+        let alerts = crossings(account, &crossed, less, &said);
+        alerts.into_iter().for_each(|alert| self.put_alert(state, alert));
+    }
+
     /// Writes alerts behind what was written last.
     pub(super) fn put_alerts(&mut self, state: &mut State, open: &mut Open<'_>, alerts: Vec<Alert>) {
         open.finish(&mut self.payload, state);
@@ -155,8 +175,8 @@ impl<R> Writer<R> {
     /// Sets a customer's own caps on a meter, or takes them back.
     pub(super) fn change_caps(&mut self, state: &mut State, change: CapsChange, at: Timestamp) {
         let CapsChange { tenant, customer, meter, caps } = change;
-        let slug = &state.definitions()[usize::from(meter.0)].slug;
-        let name = key::account_name(tenant.as_str(), &customer, slug);
+        let slug = state.definitions()[usize::from(meter.0)].slug.clone();
+        let name = key::account_name(tenant.as_str(), &customer, &slug);
         if state.caps().own(&name) == caps.as_deref() {
             return;
         }
@@ -164,8 +184,11 @@ impl<R> Writer<R> {
         self.put_time(state, ANY_LAG);
         let before = state.caps_of(&name, meter);
         let (tenant, customer) = (tenant.as_str(), customer.as_str());
+        let (action, target) = (if caps.is_some() { "caps.put" } else { "caps.delete" }, format!("{customer}/{slug}"));
+        let change = (state.caps().own(&name).map(json), caps.as_ref().map(json));
         self.put_caps(state, &CapsRecord::Changed { tenant, customer, meter, at, caps });
         self.reassess(state, (&name, meter), &before, at);
+        self.put_trail(state, (Some(tenant), at), (action, &target), change);
     }
 
     /// Brings back what is below its threshold since an account's caps have changed. What is above a new one fires with the

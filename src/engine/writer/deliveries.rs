@@ -1,5 +1,6 @@
 //! What delivery and operators ask for becomes a record, if it fits what the log says by now.
 
+use super::operations::json;
 use super::{Writer, apply_own};
 use crate::engine::outbox::{
     Attempt, DEAD_LETTERS_MAX, Delivery, DeliveryId, DeliveryOperation, DeliveryState, Done, ERROR_BYTES_MAX,
@@ -79,9 +80,14 @@ impl<R> Writer<R> {
     ) -> Result<Done, Refused> {
         let sink = state.outbox().sink(name).ok_or(Refused::UnknownSink)?;
         if changes(sink.pause.as_ref()) {
+            let before = sink.pause.as_ref().map(|pause| json(&serde_json::json!({"paused": pause.reason})));
             record::put_sink(&mut self.payload, record);
             apply_own(state, &Record::Sink(*record));
             log_change(record);
+            if let Some((action, reason, at)) = action_of(record) {
+                let after = json(&serde_json::json!({"reason": reason}));
+                self.put_trail(state, (None, at), (action, name), (before, Some(after)));
+            }
         }
         Ok(Done::Done)
     }
@@ -157,10 +163,25 @@ impl<R> Writer<R> {
             let key = key.map(|key| (key.key.as_str(), key.request));
             self.put_delivery(state, &DeliveryRecord::ReplayRequested { at, key, deliveries });
             let sink = filter.sink.as_deref();
+            let after = json(&serde_json::json!({
+                "deliveries": count, "sink": sink, "delivery": filter.delivery.map(|id| id.to_string()),
+                "kind": filter.kind.map(|kind| kind.as_str()),
+            }));
+            self.put_trail(state, (None, at), ("deliveries.replay", sink.unwrap_or("*")), (None, Some(after)));
             let delivery = filter.delivery.map(tracing::field::display);
             tracing::warn!(count, sink, delivery, "dead letters are to be sent again");
         }
         Ok(Done::Replayed(count))
+    }
+}
+
+/// What an operator did to a sink: name, reason, time. None: it came by itself, or by the config.
+fn action_of<'a>(record: &SinkRecord<'a>) -> Option<(&'static str, &'a str, Timestamp)> {
+    match *record {
+        SinkRecord::Paused { cause: PauseCause::Operator, reason, at, .. } => Some(("sink.pause", reason, at)),
+        SinkRecord::Resumed { reason, at, .. } => Some(("sink.resume", reason, at)),
+        SinkRecord::Forgotten { reason, at, .. } => Some(("sink.forget", reason, at)),
+        SinkRecord::Paused { .. } | SinkRecord::Defined { .. } => None,
     }
 }
 

@@ -18,16 +18,24 @@ impl<R> Writer<R> {
         (now, is_commit): (Timestamp, bool),
     ) -> Result<Result<Feeds<'b>, Outcome>, FoldError> {
         let horizon = state.clock().horizon();
-        let remembered = |entry: &IdEntry| entry.seq >= horizon;
+        let corrections = state.corrections();
+        let remembered = |entry: &IdEntry| entry.seq >= horizon && !corrections.is_reverted(entry.seq);
         let before = found.next_id();
         let in_batch = || self.recent.get_open(item.key);
         let known =
             [item.indexed, before].into_iter().flatten().find(remembered).or_else(|| in_batch().filter(remembered));
-        if let Some(entry) = known {
+        if let Some(entry) = known.or(item.backfilled) {
             let same = entry.fingerprint == item.fingerprint;
-            return Ok(Err(if same { Outcome::Duplicate(entry.seq) } else { Outcome::Conflict(entry.seq) }));
+            let is_voided = || corrections.voided(entry.seq).is_some();
+            return Ok(Err(match same {
+                true if is_voided() => Outcome::Voided(entry.seq),
+                true => Outcome::Duplicate(entry.seq),
+                false => Outcome::Conflict(entry.seq),
+            }));
         }
-        if let Err(outcome) = self.check_time(item.timestamp, (batch.received_at, now), state.clock().forgotten()) {
+        let is_history = batch.backfill.is_some() || batch.corrects;
+        let (known, asked) = ((batch.received_at, now), (state.clock().forgotten(), is_history));
+        if let Err(outcome) = self.check_time(item.timestamp, known, asked) {
             return Ok(Err(outcome));
         }
         let mut feeds = Feeds::new();
@@ -38,7 +46,7 @@ impl<R> Writer<R> {
             if feed.late {
                 let definition = &state.definitions()[usize::from(feed.meter.0)];
                 // What was set aside in time is never too late.
-                if definition.late == Late::Reject && !is_commit {
+                if definition.late == Late::Reject && !is_commit && !is_history {
                     let (slug, end) = (&definition.slug, feed.window.end);
                     let detail = format!("meter {slug}: the window that ended at {end} is final");
                     return Ok(Err(Outcome::Rejected(Code::LateRejected, detail.into())));
@@ -62,14 +70,14 @@ impl<R> Writer<R> {
         &self,
         timestamp: Timestamp,
         (received_at, now): (Timestamp, Timestamp),
-        forgotten: Option<Timestamp>,
+        (forgotten, is_history): (Option<Timestamp>, bool),
     ) -> Result<(), Outcome> {
-        if Some(timestamp) <= forgotten {
+        if !is_history && Some(timestamp) <= forgotten {
             let detail =
                 format!("{timestamp} lies where ids are forgotten by now (dedupe.retention): it may have counted");
             return Err(Outcome::Rejected(Code::TooLate, detail.into()));
         }
-        if timestamp < now.saturating_sub(self.options.accept_past) {
+        if !is_history && timestamp < now.saturating_sub(self.options.accept_past) {
             let detail = format!("{timestamp} is further back from {now} than ingest.accept_past");
             return Err(Outcome::Rejected(Code::TooLate, detail.into()));
         }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::time::ANY_LAG;
-use super::{Answer, Writer, WriterError, apply_own};
+use super::{Answer, Lookup, Writer, WriterError, apply_own};
+use crate::engine::batch::Batch;
 use crate::engine::caps::{CapsChange, Reserve};
+use crate::engine::corrections::Retraction;
 use crate::engine::key;
 use crate::engine::outbox::{DeliveryOperation, Done};
 use crate::engine::record::{self, Record};
@@ -15,7 +17,6 @@ use crate::model::{Duration, MeterId, TenantId, Timestamp};
 use crate::store::{StoreError, Table};
 
 /// A change that is no event.
-#[derive(Clone, Debug)]
 pub enum Operation {
     /// Replaces what was set for a customer.
     PutCustomer {
@@ -35,6 +36,25 @@ pub enum Operation {
     },
     /// A step of a delivery, or a change of a sink.
     Deliver(DeliveryOperation),
+    /// The record of an accepted event.
+    Find(Lookup),
+    Retract {
+        retraction: Retraction,
+        replacement: Option<Box<Batch>>,
+    },
+    /// Makes sure that the backfill takes events.
+    OpenBackfill {
+        tenant: TenantId,
+        id: String,
+    },
+    RevertBackfill {
+        tenant: TenantId,
+        id: String,
+        reason: String,
+    },
+    FinishRevert {
+        number: u32,
+    },
 }
 
 /// What can be set for a customer; the door has checked it.
@@ -63,11 +83,17 @@ impl<R> Writer<R> {
                 self.put_customer(&mut state, (tenant.as_str(), &customer), settings, wall)?;
             }
             Operation::ResetClock { reason } => {
+                let before = state.clock().effective();
                 self.clock.reset(wall, monotonic);
                 (self.latest, self.paused) = (wall, false);
                 state.set_now(wall);
                 record::put_clock_reset(&mut self.payload, wall, &reason);
                 apply_own(&mut state, &Record::ClockReset { effective: wall, reason: &reason });
+                let change = (
+                    Some(json(&serde_json::json!({"effective": before.to_string()}))),
+                    Some(json(&serde_json::json!({"effective": wall.to_string(), "reason": reason}))),
+                );
+                self.put_trail(&mut state, (None, wall), ("clock.reset", "clock"), change);
                 metrics::gauge!(CLOCK_PAUSED).set(0.0);
                 tracing::warn!(%wall, reason, "the clock was reset by an operator");
             }
@@ -75,6 +101,17 @@ impl<R> Writer<R> {
             Operation::Reserve(reserve) => done = self.reserve(&mut state, reserve)?,
             Operation::Release { tenant, id } => done = self.release(&mut state, &tenant, &id),
             Operation::Deliver(operation) => done = self.deliver(&mut state, operation)?,
+            Operation::Find(lookup) => done = self.find(&state, &lookup)?,
+            Operation::Retract { retraction, replacement } => {
+                let answer = self.retract(&mut state, retraction, replacement.map(|batch| *batch), wall)?;
+                self.answers.push((reply, answer));
+                return Ok(());
+            }
+            Operation::OpenBackfill { tenant, id } => done = self.open_backfill(&mut state, &tenant, &id, wall),
+            Operation::RevertBackfill { tenant, id, reason } => {
+                done = self.revert_backfill(&mut state, (&tenant, &id), &reason, wall);
+            }
+            Operation::FinishRevert { number } => done = self.finish_revert(&mut state, number, wall),
         }
         let answer = Answer { outcomes: Vec::new(), seq: state.position(), late: Vec::new(), done };
         self.answers.push((reply, answer));
@@ -112,6 +149,10 @@ impl<R> Writer<R> {
         for (account, meter, before) in capped {
             self.reassess(state, (&account, meter), &before, at);
         }
+        if settings != before {
+            let change = (Some(json(&before)), Some(json(&settings)));
+            self.put_trail(state, (Some(tenant), at), ("customer.put", name), change);
+        }
         let mut prefix = Vec::with_capacity(64);
         key::put_customer(&mut prefix, tenant, name);
         if settings.schedule != before.schedule {
@@ -119,6 +160,10 @@ impl<R> Writer<R> {
         }
         Ok(())
     }
+}
+
+pub(super) fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
+    serde_json::to_string(value).expect("texts, numbers and lists")
 }
 
 /// A customer's accounts that the config's caps may be on, with the caps they have now.

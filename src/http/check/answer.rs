@@ -125,7 +125,9 @@ fn show<'a>(
     // What was counted is part of what is used by now: no more of it is asked for.
     let (asked, counted, seq) = match outcome {
         None => (check.quantity, None, None),
-        Some(Outcome::Accepted(seq) | Outcome::Duplicate(seq)) => (Quantity::ZERO, Some(true), Some(seq.0)),
+        Some(Outcome::Accepted(seq) | Outcome::Duplicate(seq) | Outcome::Voided(seq)) => {
+            (Quantity::ZERO, Some(true), Some(seq.0))
+        }
         Some(Outcome::Capped(_)) => (check.quantity, Some(false), None),
         Some(Outcome::Conflict(_)) => return refused(false, Code::IdConflict, door::CONFLICT),
         Some(Outcome::Rejected(code, detail)) => return refused(false, *code, detail),

@@ -16,6 +16,7 @@ use crate::model::{Code, Outcome};
 
 /// What an id conflict is.
 pub const CONFLICT: &str = "the id was accepted before with another payload";
+const VOIDED: &str = "it was taken back since: POST /v1/events:void";
 
 #[derive(Serialize)]
 struct Summary<'a> {
@@ -74,6 +75,7 @@ fn event_result<'a>(
     let late = answer.late.binary_search(&(index as u32)).is_ok();
     let (seq, code, detail) = match outcome {
         Outcome::Accepted(seq) | Outcome::Duplicate(seq) => (Some(seq.0), None, None),
+        Outcome::Voided(seq) => (Some(seq.0), Some(Code::Voided), Some(VOIDED)),
         Outcome::Conflict(seq) => (Some(seq.0), Some(Code::IdConflict), Some(CONFLICT)),
         Outcome::Rejected(code, detail) => (None, Some(*code), Some(detail.as_ref())),
         Outcome::Capped(detail) => (None, Some(Code::HardCap), Some(detail.as_ref())),

@@ -90,7 +90,7 @@ fn read(app: &App, events: &str, reservation: Option<&str>, mut room: Room) -> R
 /// The problem of an event that does not count.
 pub fn not_taken(outcome: &Outcome) -> Option<Problem> {
     match outcome {
-        Outcome::Accepted(_) | Outcome::Duplicate(_) => None,
+        Outcome::Accepted(_) | Outcome::Duplicate(_) | Outcome::Voided(_) => None,
         Outcome::Conflict(_) => Some(Problem::conflict(Code::IdConflict.as_str(), CONFLICT)),
         Outcome::Capped(detail) => Some(Problem::conflict(Code::HardCap.as_str(), detail.as_ref())),
         Outcome::Rejected(code, detail) => Some(Problem::Coded {

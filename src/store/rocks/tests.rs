@@ -364,6 +364,11 @@ fn a_store_from_before_there_were_caps_keeps_its_rows_and_gets_alerts_thresholds
     keeps_its_rows_and_gets(&[Table::Alerts, Table::Thresholds, Table::Reservations]);
 }
 
+#[test]
+fn a_store_from_before_events_were_taken_back_keeps_its_rows_and_gets_voids_and_a_trail() {
+    keeps_its_rows_and_gets(&[Table::Voids, Table::BackfillIds, Table::Trail]);
+}
+
 /// Opens a store that was written without these tables.
 fn keeps_its_rows_and_gets(new: &[Table]) {
     let bench = RocksBench::new();

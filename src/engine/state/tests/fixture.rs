@@ -154,7 +154,7 @@ impl Log {
         encoder.finish();
         let received_at = self.now;
         self.write(|out| {
-            let mut events = EventsWriter::start(out, tenant, received_at, &periods);
+            let mut events = EventsWriter::start(out, (tenant, None), received_at, &periods);
             events.push(out, &bytes, late_at.into_iter());
             events.finish(out);
         });

@@ -10,7 +10,7 @@ use super::World;
 fn expected_of(outcome: &Outcome) -> Expected {
     match outcome {
         Outcome::Accepted(_) => Expected::Accepted,
-        Outcome::Duplicate(seq) => Expected::Duplicate(*seq),
+        Outcome::Duplicate(seq) | Outcome::Voided(seq) => Expected::Duplicate(*seq),
         Outcome::Conflict(seq) => Expected::Conflict(*seq),
         Outcome::Rejected(Code::TooLate, _) => Expected::TooLate,
         Outcome::Rejected(Code::TooEarly, _) => Expected::TooEarly,
@@ -61,7 +61,7 @@ impl World {
             Outcome::Accepted(_) => &mut seen.accepted,
             Outcome::Capped(_) => &mut seen.capped,
             Outcome::Rejected(Code::LateRejected, _) => &mut seen.late_rejected,
-            Outcome::Duplicate(_) => &mut seen.duplicates,
+            Outcome::Duplicate(_) | Outcome::Voided(_) => &mut seen.duplicates,
             Outcome::Conflict(_) => &mut seen.conflicts,
             Outcome::Rejected(..) => &mut seen.refused,
         };
