@@ -25,7 +25,7 @@ const SLUG_BYTES_MAX: usize = 63;
 const RESERVED_DIMENSIONS: [&str; 2] = ["customer", "subject"];
 
 /// Every key of a meter.
-pub const KEYS: [Key<Definition>; 12] = [
+pub const KEYS: [Key<Definition>; 13] = [
     Key { name: "slug", read: |m, i, e| e.set(&mut m.slug, i, slug(i)) },
     Key { name: "event_type", read: |m, i, e| e.set(&mut m.event_type, i, event_type(i)) },
     Key { name: "aggregation", read: |m, i, e| e.set(&mut m.aggregation, i, aggregation(i)) },
@@ -44,6 +44,7 @@ pub const KEYS: [Key<Definition>; 12] = [
         read: |m, i, e| e.set(&mut m.unique_members_max, i, i.integer(1..=UNIQUE_MEMBERS_MAX)),
     },
     Key { name: "approximate", read: |m, i, e| e.set(&mut m.approximate, i, i.boolean()) },
+    Key { name: "derive_id", read: |m, i, e| e.set(&mut m.derive_id, i, i.duration("1s", "1d").map(Some)) },
 ];
 
 /// What a meter is where the file says nothing.
@@ -63,6 +64,7 @@ fn default_definition(billing: &Billing) -> Definition {
         approximate: false,
         billing_period: billing.period,
         billing_time_zone: billing.time_zone.clone(),
+        derive_id: None,
     }
 }
 

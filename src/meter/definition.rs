@@ -15,6 +15,7 @@
 //! | `unique_members_max` | integer |
 //! | `billing_period` | `"month"`, `"week"`, `"day"`; absent in older records: `"month"` |
 //! | `billing_time_zone` | string, or null or absent: that of `time_zone` |
+//! | `derive_id_ms` | milliseconds, integer; absent: events need an id |
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,9 @@ pub const DIMENSIONS_MAX: usize = 16;
 pub const UNIQUE_MEMBERS_DEFAULT: u32 = 100_000;
 /// The highest bound a meter may set: 16 bytes a member, per window and customer.
 pub const UNIQUE_MEMBERS_MAX: u32 = 10_000_000;
+/// The shortest and the longest stretch of time in which equal events without an id are one.
+pub const DERIVE_ID_MIN: Duration = Duration::from_secs(1);
+pub const DERIVE_ID_MAX: Duration = Duration::from_secs(86_400);
 
 /// A meter, as configured. `validate` says whether it can be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +72,9 @@ pub struct Definition {
     /// Whose calendar billing periods follow. None: that of `time_zone`.
     #[serde(default)]
     pub billing_time_zone: Option<String>,
+    /// Events may come without an id; equal ones within this stretch of time are then one. Whole milliseconds.
+    #[serde(rename = "derive_id_ms", with = "optional_millis", default, skip_serializing_if = "Option::is_none")]
+    pub derive_id: Option<Duration>,
 }
 
 /// How the values of a window become one.
@@ -164,6 +171,8 @@ pub enum DefinitionError {
     UniqueWithoutValue,
     #[error("unique_members_max must lie between 1 and 10,000,000")]
     UniqueMembersMax,
+    #[error("derive_id must lie between 1s and 1d")]
+    DeriveId,
 }
 
 impl Definition {
@@ -186,6 +195,9 @@ impl Definition {
         }
         if !(1..=UNIQUE_MEMBERS_MAX).contains(&self.unique_members_max) {
             return Err(DefinitionError::UniqueMembersMax);
+        }
+        if self.derive_id.is_some_and(|bucket| !(DERIVE_ID_MIN..=DERIVE_ID_MAX).contains(&bucket)) {
+            return Err(DefinitionError::DeriveId);
         }
         self.windows()?;
         self.billing_zone()?;
@@ -258,6 +270,24 @@ mod millis {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         Ok(Duration::from_millis(u64::deserialize(deserializer)?))
+    }
+}
+
+mod optional_millis {
+    use serde::{Deserializer, Serializer};
+
+    use super::millis;
+    use crate::model::Duration;
+
+    pub fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => millis::serialize(duration, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        millis::deserialize(deserializer).map(Some)
     }
 }
 

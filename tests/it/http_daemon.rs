@@ -54,6 +54,7 @@ fn definition(slug: &str, event_type: &str, aggregation: Aggregation, value: Opt
         approximate: false,
         billing_period: Default::default(),
         billing_time_zone: None,
+        derive_id: None,
     }
 }
 

@@ -15,6 +15,7 @@ fn a_meter_needs_no_more_than_a_slug() {
     assert_eq!((meter.window.to_string().as_str(), meter.time_zone.as_str()), ("1h", "UTC"));
     assert_eq!(meter.grace, Duration::from_secs(3_600));
     assert_eq!((meter.allow_negative, meter.approximate, meter.unique_members_max), (false, false, 100_000));
+    assert_eq!(meter.derive_id, None, "events need an id");
 }
 
 #[test]
@@ -31,6 +32,7 @@ fn every_key_of_a_meter_is_read() {
         late = "reject"
         unique_members_max = 5
         approximate = true
+        derive_id = "5m"
         [meter.dimensions]
         region = "$.region"
         model = "$['gen_ai.model']"
@@ -47,7 +49,8 @@ fn every_key_of_a_meter_is_read() {
             "slug": "users_2", "event_type": "llm.completion", "aggregation": "unique", "value": "$.user.id",
             "dimensions": {"model": "$['gen_ai.model']", "region": "$.region"}, "window": "15m",
             "time_zone": "Europe/Berlin", "grace_ms": 90_000, "late": "reject", "allow_negative": false,
-            "unique_members_max": 5, "approximate": true, "billing_period": "month", "billing_time_zone": null
+            "unique_members_max": 5, "approximate": true, "billing_period": "month", "billing_time_zone": null,
+            "derive_id_ms": 300_000
         })
     );
     assert!(meters[0].dimensions.is_sorted_by_key(|(name, _)| name));
@@ -69,6 +72,10 @@ fn bad_values_of_a_meter_are_refused_with_the_rule() {
         ("value = \"tokens\"", "\"tokens\" is no path: a path starts with $", "did you mean \"$.tokens\"?"),
         ("late = \"drop\"", "unknown late \"drop\"", "it may be \"adjust\" or \"reject\""),
         ("aggregation = \"average\"", "unknown aggregation \"average\"", ""),
+        ("derive_id = \"0s\"", "`derive_id` must be longer than zero", "from \"1s\" to \"1d\""),
+        ("derive_id = \"999ms\"", "`derive_id` is out of range: \"999ms\"", "from \"1s\" to \"1d\""),
+        ("derive_id = \"25h\"", "`derive_id` is out of range: \"25h\"", "from \"1s\" to \"1d\""),
+        ("derive_ids = \"5m\"", "unknown key `derive_ids` in [[meter]]", "did you mean `derive_id`?"),
         ("grace = \"0s\"", "`grace` must be longer than zero", "from \"1ms\" to \"366d\""),
         ("event_type = \"\"", "`event_type` must have 1 to 256 bytes and no control characters", ""),
         (
@@ -166,7 +173,10 @@ late = "reject"
     }
     assert_eq!(rendered.matches("help: make a new slug, and replay to fill it").count(), 5);
     let same = "[[meter]]\nslug = \"tokens_in\"\nvalue = \"$['t']\"\ndimensions.model = \"$.m\"\n";
-    let same = Source::new("meterd.toml", &format!("{same}window = \"60m\"\ntime_zone = \"utc\"\ngrace = \"2h\""));
+    let same = Source::new(
+        "meterd.toml",
+        &format!("{same}window = \"60m\"\ntime_zone = \"utc\"\ngrace = \"2h\"\nderive_id = \"1d\""),
+    );
     assert_eq!(check_against(&Config::parse(&same).unwrap(), &recorded, &same), []);
 }
 

@@ -2,6 +2,7 @@
 //!
 //! 1. They are read by the reader that reads all events, so an id that comes by both doors is a duplicate.
 //! 2. All are taken into the batch or none: the first that cannot be is the answer.
+//! 3. They need an id, also where the meter would derive one.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,7 +21,7 @@ use crate::http::ingest::{compose, native, parse, refused_batch, settle};
 use crate::http::problem::Problem;
 use crate::http::routes::App;
 use crate::meter::{Definition, Meters, Value};
-use crate::model::{Code, Outcome};
+use crate::model::{Code, Outcome, Timestamp};
 
 /// The member that leads from an event to the reservation it commits. It is evidence only: the event's fingerprint is that
 /// of the event without it.
@@ -130,6 +131,15 @@ impl<S: Sink> Sink for Strict<'_, S> {
         self.inner.hasher()
     }
 
+    fn received_at(&self) -> Timestamp {
+        self.inner.received_at()
+    }
+
+    /// Whoever asks for leave to use something must not be taken for a retry of who asked before.
+    fn derives_ids(&self) -> bool {
+        false
+    }
+
     fn member(&self, text: &str) -> Value {
         self.inner.member(text)
     }
@@ -163,7 +173,7 @@ mod tests {
     use crate::http::ingest::reader::tests::{Notes, Taken, meters};
 
     fn pushed(events: &str, reservation: Option<&str>) -> Result<Vec<Taken>, Refused> {
-        let mut notes = Notes { meters: meters(), events: Vec::new() };
+        let mut notes = Notes::new(meters());
         let limits = Limits { events_max: 10, require_timestamp: false };
         push(events, limits, reservation, &mut notes)?;
         Ok(notes.events.into_iter().map(Result::unwrap).collect())
@@ -173,7 +183,7 @@ mod tests {
 
     #[test]
     fn an_event_is_the_same_by_every_door() {
-        let mut notes = Notes { meters: meters(), events: Vec::new() };
+        let mut notes = Notes::new(meters());
         let limits = Limits { events_max: 10, require_timestamp: false };
         reader::read(EVENT, Form::Json, limits, &mut notes).unwrap();
         let direct = notes.events.remove(0).unwrap();
@@ -207,6 +217,28 @@ mod tests {
                 other => panic!("{bad}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn an_event_needs_an_id_here_also_if_its_meter_would_derive_one() {
+        use crate::http::ingest::reader::tests::definition;
+        use crate::meter::Aggregation;
+        use crate::model::{Duration, MeterId};
+        let derive_id = Some(Duration::from_secs(60));
+        let weak = Definition { derive_id, ..definition("tokens", "llm", Aggregation::Sum, None) };
+        let mut meters = Meters::new();
+        meters.put(MeterId(0), weak.clone()).unwrap();
+        let mut notes = Notes::new(Arc::new(meters));
+        let limits = Limits { events_max: 10, require_timestamp: false };
+        let event = r#"{"customer":"c","meter":"tokens"}"#;
+        match push(event, limits, None, &mut notes) {
+            Err(Refused::Fault(fault)) => {
+                assert_eq!((fault.code, fault.pointer(&weak).as_str()), (Code::MissingField, "/usage_event_id"));
+            }
+            other => panic!("{other:?}"),
+        }
+        reader::read(event, Form::Json, limits, &mut notes).unwrap();
+        assert!(notes.events.remove(0).is_ok(), "it is taken by the other door");
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! 1. What the server fills in is left out, so a retry without a timestamp is still the same event.
 //! 2. The caller leaves out the id and source (they are the key), null CloudEvents attributes and trace headers.
 //! 3. Every name and text is hashed with its length before it, so that no two events join alike.
+//! 4. Derived ids are made of the same sum: whatever changes it lets a retry across an upgrade count twice.
 
 use crate::engine::Hasher;
 use crate::http::ingest::json::{Item, Value};
@@ -66,6 +67,19 @@ impl Fingerprinter {
     pub fn finish(&mut self) -> Fingerprint {
         let sum = std::mem::take(&mut self.sum);
         Fingerprint((sum ^ (sum >> 32)) as u32)
+    }
+
+    /// 128 bits of what was added since the last fingerprint, of some names, and of a time in µs.
+    pub fn derive(&mut self, names: [&str; 3], micros: i64) -> u128 {
+        let out = &mut self.scratch;
+        out.clear();
+        for name in names {
+            out.extend_from_slice(&(name.len() as u32).to_le_bytes());
+            out.extend_from_slice(name.as_bytes());
+        }
+        out.extend_from_slice(&self.sum.to_le_bytes());
+        out.extend_from_slice(&micros.to_le_bytes());
+        self.hasher.hash128(out)
     }
 
     /// Forgets what was added: the event is not taken after all.

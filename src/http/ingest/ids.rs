@@ -1,6 +1,7 @@
 //! The ids of a request's events, by their place in the body, so that an answer can name events without a copy of each.
 
 use std::borrow::Cow;
+use std::fmt::{Display, Write};
 
 use crate::http::ingest::json::{Item, Value};
 use crate::model::id::NAME_BYTES_MAX;
@@ -9,8 +10,8 @@ use crate::model::id::NAME_BYTES_MAX;
 #[derive(Debug, Default)]
 pub struct Ids {
     places: Vec<Place>,
-    /// Ids that were written with escapes.
-    unescaped: Vec<Box<str>>,
+    /// Ids that were written with escapes, and derived ones, one after the other.
+    kept: String,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -21,12 +22,15 @@ enum Place {
         start: u32,
         len: u16,
     },
-    Unescaped(u32),
+    Kept {
+        start: u32,
+        len: u16,
+    },
 }
 
 impl Ids {
     pub fn with_capacity(events: usize) -> Self {
-        Self { places: Vec::with_capacity(events), unescaped: Vec::new() }
+        Self { places: Vec::with_capacity(events), kept: String::new() }
     }
 
     /// Notes the next event's id, which lies in `body`.
@@ -40,9 +44,20 @@ impl Ids {
         self.places.push(place);
     }
 
+    /// The last event came without an id: this is what it is called.
+    pub fn derived(&mut self, id: impl Display) -> &str {
+        let start = self.kept.len();
+        write!(self.kept, "{id}").expect("a String takes what it is given");
+        if let Some(last) = self.places.last_mut() {
+            *last = kept_at(start, self.kept.len());
+        }
+        &self.kept[start..]
+    }
+
     fn keep(&mut self, text: &str) -> Place {
-        self.unescaped.push(text.into());
-        Place::Unescaped(self.unescaped.len() as u32 - 1)
+        let start = self.kept.len();
+        self.kept.push_str(text);
+        kept_at(start, self.kept.len())
     }
 
     /// The id of the event at `index`, if it had one.
@@ -50,7 +65,7 @@ impl Ids {
         match *self.places.get(index)? {
             Place::None => None,
             Place::Body { start, len } => body.get(start as usize..start as usize + usize::from(len)),
-            Place::Unescaped(at) => self.unescaped.get(at as usize).map(AsRef::as_ref),
+            Place::Kept { start, len } => self.kept.get(start as usize..start as usize + usize::from(len)),
         }
     }
 
@@ -59,6 +74,11 @@ impl Ids {
     pub fn len(&self) -> usize {
         self.places.len()
     }
+}
+
+/// No request has ids of 4 GiB.
+fn kept_at(start: usize, end: usize) -> Place {
+    u32::try_from(start).map_or(Place::None, |at| Place::Kept { start: at, len: (end - start) as u16 })
 }
 
 /// Where in `body` a text lies that was borrowed from it.

@@ -7,6 +7,7 @@
 //! | body to events | `framing` over `json` over `text` |
 //! | event to fields | `native`, `cloudevent`, checked by `rejection`, times by `instant` |
 //! | fields to values per meter, fingerprint | `feed`, `fingerprint`, put together in `reader`, which hands them to a `sink` |
+//! | the id of an event that came without one | `derive` |
 //! | events that other routes put together | `door`, written by `compose` |
 //! | outcomes to JSON | `answer`, which names events by `ids` |
 //!
@@ -18,6 +19,7 @@ mod cloudevent;
 pub mod compose;
 pub mod content;
 pub mod decode;
+pub mod derive;
 pub mod door;
 mod feed;
 mod fingerprint;

@@ -1,11 +1,14 @@
 //! meterd's own event: `{"usage_event_id","customer","meter","quantity"?,"timestamp"?,"dimensions"?,"source"?}`.
+//! The id may be missing if the meter allows it.
 //!
 //! A member whose name looks like a slip for one of these is refused: a misspelt `quantity` would silently count as 1.
 //! Any other member is carried along in the raw event, as evidence, and belongs to its fingerprint.
 
+use crate::http::ingest::derive::{self, EventId};
 use crate::http::ingest::fingerprint::Fingerprinter;
 use crate::http::ingest::json::Item;
 use crate::http::ingest::rejection::{self, Named, Rejection};
+use crate::meter::Meters;
 use crate::model::{Quantity, Timestamp};
 
 pub const ID: &str = "usage_event_id";
@@ -15,7 +18,7 @@ const TYPO_EDITS_MAX: usize = 3;
 
 /// A native event whose fields are valid, each by itself.
 pub struct NativeEvent<'t, 'a> {
-    pub usage_event_id: &'t str,
+    pub id: EventId<'t>,
     pub source: &'t str,
     pub customer: &'t str,
     pub meter: &'t str,
@@ -27,7 +30,7 @@ pub struct NativeEvent<'t, 'a> {
 }
 
 impl<'t, 'a> NativeEvent<'t, 'a> {
-    pub fn read(event: Item<'t, 'a>) -> Result<Self, Rejection> {
+    pub fn read(event: Item<'t, 'a>, meters: &Meters) -> Result<Self, Rejection> {
         let mut members = [None; NAMES.len()];
         let mut carried = None;
         for member in event.children() {
@@ -49,7 +52,10 @@ impl<'t, 'a> NativeEvent<'t, 'a> {
         }
         let [usage_event_id, customer, meter, quantity, timestamp, dimensions, source] = members;
         Ok(Self {
-            usage_event_id: rejection::required_name("/usage_event_id", usage_event_id)?,
+            id: match rejection::name_if_any("/usage_event_id", usage_event_id)? {
+                Some(id) => EventId::Given(id),
+                None => EventId::Derived(derive::native_bucket(meter, meters)?),
+            },
             customer: rejection::required_name("/customer", customer)?,
             meter: rejection::required_name("/meter", meter)?,
             quantity: quantity.map(|item| rejection::quantity("/quantity", item)).transpose()?,
@@ -60,14 +66,14 @@ impl<'t, 'a> NativeEvent<'t, 'a> {
         })
     }
 
-    /// Everything but the id and the source, which are the dedupe key.
+    /// Everything but the id and the source, which are the dedupe key; without the time if that is part of the id.
     pub fn fingerprint(&self, out: &mut Fingerprinter) {
         out.text("customer", self.customer);
         out.text("meter", self.meter);
         if let Some(quantity) = self.quantity {
             out.quantity("quantity", quantity);
         }
-        if let Some(timestamp) = self.timestamp {
+        if let (false, Some(timestamp)) = (self.id.is_derived(), self.timestamp) {
             out.instant("timestamp", timestamp);
         }
         if let Some(dimensions) = self.dimensions {
@@ -77,6 +83,11 @@ impl<'t, 'a> NativeEvent<'t, 'a> {
         for member in members.filter(|member| !NAMES.contains(&member.key().as_ref())) {
             out.item(member.key(), member);
         }
+    }
+
+    /// What a derived id is made of, beside its members.
+    pub fn names(&self) -> [&'t str; 3] {
+        [self.source, self.customer, self.meter]
     }
 }
 

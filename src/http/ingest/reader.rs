@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use crate::engine::{NewEvent, NewFeed};
 use crate::http::ingest::cloudevent::{self, CloudEvent};
+use crate::http::ingest::derive;
 use crate::http::ingest::feed::{Dimensions, Source};
 use crate::http::ingest::fingerprint::Fingerprinter;
 use crate::http::ingest::framing::{self, Form, FramingError};
@@ -73,8 +74,11 @@ impl<S: Sink> Reader<'_, S> {
     }
 
     fn native<'a>(&mut self, raw: &'a str, event: Item<'_, 'a>) -> Result<(), Rejection> {
-        let Self { meters, builder, fingerprinter, .. } = self;
-        let native = NativeEvent::read(event)?;
+        let Self { meters, builder, fingerprinter, ids, .. } = self;
+        let native = NativeEvent::read(event, meters)?;
+        if native.id.is_derived() && !builder.derives_ids() {
+            return Err(Rejection::missing("/usage_event_id"));
+        }
         let meter = meters
             .by_slug(native.meter)
             .filter(|meter| !meter.retired)
@@ -87,8 +91,10 @@ impl<S: Sink> Reader<'_, S> {
         let mut dimensions = Dimensions::new();
         let value = priced(source, meter, &**builder, &mut dimensions)?;
         native.fingerprint(fingerprinter);
+        let at = || native.timestamp.unwrap_or(builder.received_at());
+        let id = native.id.text(ids, |bucket| derive::id(fingerprinter, native.names(), at(), bucket));
         builder.push(&NewEvent {
-            usage_event_id: native.usage_event_id,
+            usage_event_id: id,
             source: native.source,
             customer: native.customer,
             timestamp: native.timestamp,
@@ -100,8 +106,8 @@ impl<S: Sink> Reader<'_, S> {
     }
 
     fn cloudevent<'a>(&mut self, raw: &'a str, event: Item<'_, 'a>) -> Result<(), Rejection> {
-        let Self { meters, builder, fingerprinter, .. } = self;
-        let cloudevent = CloudEvent::read(event)?;
+        let Self { meters, builder, fingerprinter, ids, .. } = self;
+        let cloudevent = CloudEvent::read(event, meters)?;
         let fed = meters.by_event_type(cloudevent.event_type);
         if fed.is_empty() {
             return Err(unknown("/type", cloudevent.event_type));
@@ -126,8 +132,10 @@ impl<S: Sink> Reader<'_, S> {
             })
             .collect();
         cloudevent.fingerprint(fingerprinter);
+        let at = || cloudevent.time.unwrap_or(builder.received_at());
+        let id = cloudevent.id.text(ids, |bucket| derive::id(fingerprinter, cloudevent.names(), at(), bucket));
         builder.push(&NewEvent {
-            usage_event_id: cloudevent.id,
+            usage_event_id: id,
             source: cloudevent.source,
             customer: cloudevent.subject,
             timestamp: cloudevent.time,

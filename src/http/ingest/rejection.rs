@@ -81,9 +81,15 @@ fn write_segment(f: &mut fmt::Formatter<'_>, segment: &str) -> fmt::Result {
 /// A name that must be there: 1 to 256 bytes of text without control characters.
 #[inline]
 pub fn required_name<'t>(field: &'static str, item: Option<Item<'t, '_>>) -> Result<&'t str, Rejection> {
+    name_if_any(field, item)?.ok_or_else(|| Rejection::missing(field))
+}
+
+/// The same, or none: left out, null or empty.
+#[inline]
+pub fn name_if_any<'t>(field: &'static str, item: Option<Item<'t, '_>>) -> Result<Option<&'t str>, Rejection> {
     match item.map(Item::value) {
-        Some(Value::Text(text)) if !text.is_empty() => checked_name(field, text),
-        None | Some(Value::Null | Value::Text(_)) => Err(Rejection::missing(field)),
+        Some(Value::Text(text)) if !text.is_empty() => checked_name(field, text).map(Some),
+        None | Some(Value::Null | Value::Text(_)) => Ok(None),
         Some(_) => Err(Rejection::invalid(field, "must be a string")),
     }
 }

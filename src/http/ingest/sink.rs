@@ -4,12 +4,18 @@ use std::sync::Arc;
 
 use crate::engine::{BatchBuilder, Hasher, NewEvent};
 use crate::meter::{Meters, Value};
-use crate::model::Code;
+use crate::model::{Code, Timestamp};
 
 /// Takes a request's events, in order, each either pushed or rejected.
 pub trait Sink {
     fn meters(&self) -> Arc<Meters>;
     fn hasher(&self) -> Hasher;
+    /// When the request came: the time of events that name none.
+    fn received_at(&self) -> Timestamp;
+    /// Whether events may come without an id, if their meters allow it.
+    fn derives_ids(&self) -> bool {
+        true
+    }
     /// What a `unique` meter counts of a text.
     fn member(&self, text: &str) -> Value;
     /// Makes room for so many events of so many bytes altogether.
@@ -25,6 +31,10 @@ impl Sink for BatchBuilder {
 
     fn hasher(&self) -> Hasher {
         BatchBuilder::hasher(self)
+    }
+
+    fn received_at(&self) -> Timestamp {
+        BatchBuilder::received_at(self)
     }
 
     fn member(&self, text: &str) -> Value {

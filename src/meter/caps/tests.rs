@@ -290,6 +290,7 @@ fn only_what_adds_up_can_be_capped() {
             approximate: false,
             billing_period: crate::meter::PeriodKind::Month,
             billing_time_zone: None,
+            derive_id: None,
         };
         let adds_up = ["count", "sum"].contains(&aggregation.as_str());
         assert_eq!(can_be_capped(&definition), adds_up, "{aggregation:?}");

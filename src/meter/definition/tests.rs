@@ -4,7 +4,7 @@ const GOLDEN: &str = concat!(
     r#"{"slug":"tokens_in","event_type":"llm.completion","aggregation":"sum","value":"$.context_tokens","#,
     r#""dimensions":{"model":"$.model","region":"$['cloud.region']"},"window":"1h","time_zone":"Europe/Berlin","#,
     r#""grace_ms":5400000,"late":"adjust","allow_negative":false,"unique_members_max":100000,"approximate":false,"#,
-    r#""billing_period":"week","billing_time_zone":"Asia/Tokyo"}"#
+    r#""billing_period":"week","billing_time_zone":"Asia/Tokyo","derive_id_ms":300000}"#
 );
 
 fn golden() -> Definition {
@@ -26,6 +26,7 @@ fn golden() -> Definition {
         approximate: false,
         billing_period: PeriodKind::Week,
         billing_time_zone: Some("Asia/Tokyo".to_owned()),
+        derive_id: Some(Duration::from_secs(300)),
     }
 }
 
@@ -48,6 +49,18 @@ fn a_record_from_before_there_were_billing_settings_is_billed_by_the_month_in_it
         definition.billing_zone().unwrap().first_instant(jiff::civil::date(2026, 1, 1)).to_string()
     };
     assert_eq!([&definition, &golden()].map(midnight), ["2025-12-31T23:00:00Z", "2025-12-31T15:00:00Z"]);
+}
+
+#[test]
+fn a_meter_whose_events_need_an_id_says_nothing_of_it_so_older_records_stay_as_they_are() {
+    let text = GOLDEN.replace(r#","derive_id_ms":300000"#, "");
+    let definition = Definition { derive_id: None, ..golden() };
+    assert_eq!(serde_json::from_str::<Definition>(&text).unwrap(), definition);
+    assert_eq!(serde_json::to_string(&definition).unwrap(), text);
+    for wrong in ["null", "-1", "\"5m\"", "0.5"] {
+        let text = GOLDEN.replace("300000", wrong);
+        assert!(serde_json::from_str::<Definition>(&text).is_err(), "{wrong}");
+    }
 }
 
 #[test]
@@ -89,6 +102,7 @@ fn frozen_fields_are_named_and_the_rest_may_change() {
         approximate: true,
         time_zone: "europe/berlin".to_owned(),
         billing_time_zone: Some("asia/tokyo".to_owned()),
+        derive_id: None,
         ..golden()
     };
     assert_eq!(golden().frozen_difference(&may_change), []);
@@ -149,6 +163,8 @@ fn validation_names_what_cannot_be_used() {
         (Definition { aggregation: Aggregation::Unique, value: None, ..golden() }, DefinitionError::UniqueWithoutValue),
         (Definition { unique_members_max: 0, ..golden() }, DefinitionError::UniqueMembersMax),
         (Definition { unique_members_max: UNIQUE_MEMBERS_MAX + 1, ..golden() }, DefinitionError::UniqueMembersMax),
+        (Definition { derive_id: Some(Duration::from_millis(999)), ..golden() }, DefinitionError::DeriveId),
+        (Definition { derive_id: Some(Duration::from_millis(86_400_001)), ..golden() }, DefinitionError::DeriveId),
     ] {
         assert_eq!(definition.validate(), Err(error));
     }

@@ -20,6 +20,7 @@ fn definition(slug: &str, event_type: &str) -> Definition {
         approximate: false,
         billing_period: PeriodKind::Month,
         billing_time_zone: None,
+        derive_id: None,
     }
 }
 

@@ -136,6 +136,7 @@ fn definition(slug: &str, policy: Policy) -> Definition {
         approximate: false,
         billing_period: Default::default(),
         billing_time_zone: None,
+        derive_id: None,
     }
 }
 

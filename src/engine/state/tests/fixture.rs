@@ -36,6 +36,7 @@ pub fn definition(slug: &str, aggregation: Aggregation) -> Definition {
         approximate: false,
         billing_period: Default::default(),
         billing_time_zone: None,
+        derive_id: None,
     }
 }
 

@@ -74,6 +74,7 @@ fn definition(slug: &str, aggregation: Aggregation) -> Definition {
         approximate: false,
         billing_period: Default::default(),
         billing_time_zone: None,
+        derive_id: None,
     }
 }
 

@@ -2,12 +2,15 @@ use super::*;
 use crate::http::ingest::cloudevent::CloudEvent;
 use crate::http::ingest::json::{Scanner, Tape};
 use crate::http::ingest::native::NativeEvent;
+use crate::meter::Meters;
 
 fn native(text: &str) -> Fingerprint {
     let mut tape = Tape::default();
     Scanner::new(text).value(&mut tape, 0).unwrap();
     let mut fingerprinter = Fingerprinter::new(Hasher::new(b"0123456789abcdef"));
-    NativeEvent::read(tape.root()).unwrap_or_else(|error| panic!("{text}: {error:?}")).fingerprint(&mut fingerprinter);
+    NativeEvent::read(tape.root(), &Meters::new())
+        .unwrap_or_else(|error| panic!("{text}: {error:?}"))
+        .fingerprint(&mut fingerprinter);
     fingerprinter.finish()
 }
 
@@ -16,7 +19,9 @@ fn cloudevent(members: &str) -> Fingerprint {
     let mut tape = Tape::default();
     Scanner::new(&text).value(&mut tape, 0).unwrap();
     let mut fingerprinter = Fingerprinter::new(Hasher::new(b"0123456789abcdef"));
-    CloudEvent::read(tape.root()).unwrap_or_else(|error| panic!("{text}: {error:?}")).fingerprint(&mut fingerprinter);
+    CloudEvent::read(tape.root(), &Meters::new())
+        .unwrap_or_else(|error| panic!("{text}: {error:?}"))
+        .fingerprint(&mut fingerprinter);
     fingerprinter.finish()
 }
 

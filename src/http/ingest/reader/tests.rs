@@ -6,19 +6,30 @@ use crate::model::{Duration, Fingerprint, Quantity, Timestamp};
 
 /// Writes down what it is handed.
 pub struct Notes {
-    pub meters: Arc<Meters>,
+    meters: Arc<Meters>,
+    received_at: Timestamp,
     pub events: Vec<Result<Taken, (Code, String)>>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Taken {
     pub id: String,
-    source: String,
+    pub source: String,
     customer: String,
-    timestamp: Option<Timestamp>,
-    fingerprint: Fingerprint,
+    pub timestamp: Option<Timestamp>,
+    pub fingerprint: Fingerprint,
     pub raw: String,
     feeds: Vec<(u16, Value, Vec<Option<String>>)>,
+}
+
+impl Notes {
+    pub fn new(meters: Arc<Meters>) -> Self {
+        Self { meters, received_at: Timestamp::EPOCH, events: Vec::new() }
+    }
+
+    pub fn received_at(self, received_at: Timestamp) -> Self {
+        Self { received_at, ..self }
+    }
 }
 
 impl Sink for Notes {
@@ -28,6 +39,10 @@ impl Sink for Notes {
 
     fn hasher(&self) -> Hasher {
         Hasher::new(b"0123456789abcdef")
+    }
+
+    fn received_at(&self) -> Timestamp {
+        self.received_at
     }
 
     fn member(&self, text: &str) -> Value {
@@ -54,7 +69,7 @@ impl Sink for Notes {
     }
 }
 
-fn definition(slug: &str, event_type: &str, aggregation: Aggregation, value: Option<&str>) -> Definition {
+pub fn definition(slug: &str, event_type: &str, aggregation: Aggregation, value: Option<&str>) -> Definition {
     Definition {
         slug: slug.to_owned(),
         event_type: event_type.to_owned(),
@@ -70,6 +85,7 @@ fn definition(slug: &str, event_type: &str, aggregation: Aggregation, value: Opt
         approximate: false,
         billing_period: Default::default(),
         billing_time_zone: None,
+        derive_id: None,
     }
 }
 
@@ -91,7 +107,7 @@ pub fn meters() -> Arc<Meters> {
 }
 
 fn read_body(form: Form, body: &str, require_timestamp: bool) -> Result<(Notes, Ids), FramingError> {
-    let mut notes = Notes { meters: meters(), events: Vec::new() };
+    let mut notes = Notes::new(meters());
     let ids = read(body, form, Limits { events_max: 100, require_timestamp }, &mut notes)?;
     assert_eq!(ids.len(), notes.events.len());
     Ok((notes, ids))

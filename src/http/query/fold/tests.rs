@@ -18,6 +18,7 @@ fn definition(aggregation: Aggregation) -> Definition {
         approximate: false,
         billing_period: Default::default(),
         billing_time_zone: None,
+        derive_id: None,
     }
 }
 

@@ -19,6 +19,7 @@ fn meter(window: &str, zone: &str) -> Meter {
         approximate: false,
         billing_period: Default::default(),
         billing_time_zone: None,
+        derive_id: None,
     };
     let mut meters = Meters::new();
     meters.put(MeterId(0), definition).unwrap();

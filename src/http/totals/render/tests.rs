@@ -22,6 +22,7 @@ pub fn meters() -> Meters {
             approximate: false,
             billing_period,
             billing_time_zone: None,
+            derive_id: None,
         };
         meters.put(MeterId(number), definition).unwrap();
     }
