@@ -1,4 +1,5 @@
-//! The threads around the writer: one decides, one syncs the journal, one feeds the store.
+//! The threads around the writer: one decides, one syncs the journal, one feeds the store. Two more work ahead, and nothing
+//! waits for them: one prepares the journal's segments, one indexes them for evidence.
 //!
 //! ```text
 //! requests ─▶ writer ──group──▶ journal ──answers──▶ requests
@@ -18,6 +19,7 @@ use std::time::Duration as StdDuration;
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use tokio::sync::oneshot;
 
+use crate::engine::Evidence;
 use crate::engine::Options;
 use crate::engine::admission::Permit;
 use crate::engine::batch::Batch;
@@ -59,6 +61,7 @@ pub struct Work {
     pub index: Arc<Index>,
     pub store: Arc<dyn Store>,
     pub disk: Arc<dyn Disk>,
+    pub evidence: Evidence,
 }
 
 /// The running threads, in the order in which they end.
@@ -66,12 +69,13 @@ pub struct Threads(Vec<(&'static str, JoinHandle<()>)>);
 
 /// Starts the threads; the sender is the way in.
 pub fn start(shared: &Arc<Shared>, options: &Options, work: Work) -> std::io::Result<(Sender<Message>, Threads)> {
-    let Work { writer, journal, index, store, disk } = work;
+    let Work { writer, journal, index, store, disk, evidence } = work;
     let (requests, requests_in) = bounded(QUEUE_REQUESTS);
     let (groups, groups_in) = bounded(1);
     let (synced, synced_in) = bounded(1);
     let (epochs, epochs_in) = bounded(1);
     let (committed, committed_in) = bounded(1);
+    let (journal_runs, journal_ended) = bounded(0);
     let preparer = journal.preparer(options.disk_reserve_bytes);
     shared.set_clock_status(writer.clock_status(shared.clock.now()));
     let writer_loop = WriterLoop {
@@ -97,6 +101,7 @@ pub fn start(shared: &Arc<Shared>, options: &Options, work: Work) -> std::io::Re
         synced,
         disk_checked: Duration::ZERO,
         metrics: Default::default(),
+        _runs: journal_runs,
     };
     journal_loop.check_disk();
     let store_loop = StoreLoop {
@@ -113,6 +118,7 @@ pub fn start(shared: &Arc<Shared>, options: &Options, work: Work) -> std::io::Re
         ("writer", spawn(shared, "writer", move || writer_loop.run())?),
         ("journal", spawn(shared, "journal", move || journal_loop.run())?),
         ("store", spawn(shared, "store", move || store_loop.run())?),
+        ("evidence", spawn(shared, "evidence", move || evidence.run(&journal_ended))?),
         ("preparer", spawn(shared, "preparer", move || prepare_segments(preparer))?),
     ];
     Ok((requests, Threads(threads)))

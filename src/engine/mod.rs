@@ -13,6 +13,7 @@
 //! | `dedupe` | which ids were accepted before |
 //! | `recovery`, `verify` | the fold again: at start, and to compare |
 //! | `view` | what readers see |
+//! | `evidence` | the events behind it, from the journal |
 //!
 //! 1. Only `committer` changes durable state.
 //! 2. An engine has no globals: many can be open in one process, each on its own directory.
@@ -37,6 +38,7 @@ mod clock_guard;
 mod committer;
 pub mod corrections;
 mod dedupe;
+mod evidence;
 mod hash;
 mod key;
 mod options;
@@ -61,6 +63,7 @@ pub use corrections::{
     TrailEntry, VoidCause, Voided, WindowChange,
 };
 pub use dedupe::Index;
+pub use evidence::{Evidence, EvidenceError, EvidenceEvent, EvidenceQuery, Found};
 pub use hash::Hasher;
 pub use options::Options;
 pub use outbox::{
@@ -68,6 +71,7 @@ pub use outbox::{
     DeliveryState, Done, OutboxRow, PauseCause, Plan, Refused, ReplayFilter, RequestKey, RowContent, SinkDefinition,
     SinkHealth, SinkPause, SinkStatus, SinkWork, UsageChange, UsageRow,
 };
+pub use record::{EventRecord, FeedRecord, RecordError};
 pub use recovery::{Entropy, OpenError, Opened, Parts, Report, Running, lock};
 pub use state::{LoadError, TenantTotals};
 pub use verify::{Difference, Verified, VerifyError, verify};
@@ -88,6 +92,7 @@ struct Inner {
     shared: Arc<Shared>,
     batches: Batches,
     view: View,
+    evidence: Evidence,
     requests: Sender<Message>,
     threads: Mutex<Option<Threads>>,
     report: Report,
@@ -135,12 +140,16 @@ impl Engine {
         let Running { writer, journal, index, batches } = opened.run(options);
         let shared = Shared::new(Gate::new(options.queue_bytes), parts.clock.clone(), journal.durable());
         let view = View::new(writer.state().clone(), batches.clone(), shared.durable());
+        let reserve_bytes = options.disk_reserve_bytes;
+        let evidence = Evidence::open_leaving(parts.disk.clone(), journal.store_id(), shared.durable(), reserve_bytes);
         let (store, disk) = (parts.store.clone(), parts.disk.clone());
-        let (requests, threads) = committer::start(&shared, options, Work { writer, journal, index, store, disk })?;
+        let work = Work { writer, journal, index, store, disk, evidence: evidence.clone() };
+        let (requests, threads) = committer::start(&shared, options, work)?;
         Ok(Self(Arc::new(Inner {
             shared,
             batches,
             view,
+            evidence,
             requests,
             threads: Mutex::new(Some(threads)),
             report,
@@ -326,6 +335,11 @@ impl Engine {
 
     pub fn view(&self) -> View {
         self.0.view.clone()
+    }
+
+    /// The way from what is billed back to the events.
+    pub fn evidence(&self) -> Evidence {
+        self.0.evidence.clone()
     }
 
     pub fn health(&self) -> Health {

@@ -43,12 +43,14 @@ pub mod caps;
 pub mod corrections;
 pub mod delivery;
 mod events;
+mod located;
 
 use bytes::{Cursor, len_u32, put_bytes, put_text, put_time, put_window};
 pub use caps::CapsRecord;
 pub use corrections::{CorrectionRecord, put_correction};
 pub use delivery::{AttemptRecord, DeliveryRecord, SinkRecord, put_delivery, put_sink};
-pub use events::{EventEncoder, EventRecord, Events, EventsWriter};
+pub use events::{EventEncoder, EventRecord, Events, EventsWriter, FeedRecord};
+pub use located::{EventsAt, Skim, events_at, read_events_header};
 
 /// The version of this format that `Genesis` carries.
 pub const FORMAT: u16 = 2;

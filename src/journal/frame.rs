@@ -114,6 +114,11 @@ impl Header {
         Some((header, Link(crc)))
     }
 
+    /// Whether the payload is stored in another form than its own.
+    pub fn is_packed(&self) -> bool {
+        self.codec != CODEC_NONE
+    }
+
     /// The whole frame's length, padding included.
     pub fn frame_bytes(&self) -> u64 {
         (HEADER_BYTES as u64 + u64::from(self.stored_bytes)).next_multiple_of(ALIGNMENT as u64)

@@ -4,11 +4,12 @@
 //! ```text
 //! journal/00000000000000000001.log   header │ frame │ frame │ … │ frame            sealed: ends with its last frame
 //! journal/00000000000000052310.log   header │ frame │ frame │ 0 0 0 0 0 0 0 0 0    newest: zeros written ahead
+//! journal/00000000000000000001.idx   an index of the first: made by others, removed with its segment
 //! journal/next-2.tmp                 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0    being prepared, has no name yet
 //! ```
 //!
 //! `frame` and `segment` hold the bytes (pure), `reader` walks one segment, `recovery` judges what it finds,
-//! `writer` appends, `prepare` makes segments ahead. The format for others to read: `docs/FORMATS.md`.
+//! `writer` appends, `prepare` makes segments ahead; `follower` and `segment_file` are for those who read beside the writer. The format for others to read: `docs/FORMATS.md`.
 //!
 //! 1. One frame is one group commit. Seqs number records, without a gap: a lost frame is unbilled usage.
 //! 2. What a successful [`Journal::sync`] covered is found by every later recovery, in order, or recovery refuses.
@@ -16,11 +17,13 @@
 //! 4. After a failed write or sync the journal is poisoned; the process must end, and recover.
 
 mod error;
+mod follower;
 mod frame;
 mod prepare;
 mod reader;
 mod recovery;
 mod segment;
+mod segment_file;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -28,8 +31,10 @@ mod writer;
 use std::fmt;
 
 pub use self::error::{JournalError, ReplayError};
+pub use self::follower::{Followed, Follower, FrameMark};
 pub use self::prepare::Preparer;
 pub use self::recovery::read;
+pub use self::segment_file::{FrameHead, SegmentFile, orphaned_sidecars, segment_display, segments, sidecar_paths};
 pub use self::writer::Journal;
 use crate::model::Seq;
 

@@ -96,6 +96,13 @@ impl SegmentReader {
         self.window.clear();
     }
 
+    /// Reads and measures anew: the file may have grown, or have been cut to its frames.
+    pub fn refresh(&mut self) -> Result<(), JournalError> {
+        self.forget();
+        self.len = self.file.len().map_err(io_error("measure", &self.name))?;
+        Ok(())
+    }
+
     /// The bytes at `offset`: `want` of them, or fewer where the file ends.
     pub fn bytes(&mut self, offset: u64, want: usize) -> Result<&[u8], JournalError> {
         let rest = self.len.saturating_sub(offset);
@@ -130,7 +137,7 @@ impl SegmentReader {
         if header.previous != cursor.link || header.first_seq != cursor.next {
             return Ok(Step::Bad("the frame does not follow the one before it"));
         }
-        if header.frame_bytes() > self.len - cursor.offset {
+        if header.frame_bytes() > self.len.saturating_sub(cursor.offset) {
             return Ok(Step::Bad("the file ends within a frame"));
         }
         let frame_bytes = usize::try_from(header.frame_bytes()).unwrap_or(usize::MAX);

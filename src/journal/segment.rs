@@ -25,6 +25,7 @@ pub const TEMPORARY_SUFFIX: &str = ".tmp";
 
 const MAGIC: [u8; 8] = *b"MTRDJRNL";
 const SUFFIX: &str = ".log";
+const SIDECAR_SUFFIX: &str = ".idx";
 const SEQ_DIGITS: usize = 20;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,9 +84,22 @@ pub fn file_name(first_seq: Seq) -> String {
     format!("{:0width$}{SUFFIX}", first_seq.0, width = SEQ_DIGITS)
 }
 
+/// `00000000000000000001.idx`: an index of the segment's records. What it holds can be made anew from the segment.
+pub fn sidecar_name(first_seq: Seq) -> String {
+    format!("{:0width$}{SIDECAR_SUFFIX}", first_seq.0, width = SEQ_DIGITS)
+}
+
 /// The first seq that a segment's name tells; None if it is not a segment's name.
 pub fn parse_file_name(name: &str) -> Option<Seq> {
-    let digits = name.strip_suffix(SUFFIX)?;
+    parse_digits(name.strip_suffix(SUFFIX)?)
+}
+
+/// The same of a sidecar's name.
+pub fn parse_sidecar_name(name: &str) -> Option<Seq> {
+    parse_digits(name.strip_suffix(SIDECAR_SUFFIX)?)
+}
+
+fn parse_digits(digits: &str) -> Option<Seq> {
     let well_formed = digits.len() == SEQ_DIGITS && digits.bytes().all(|digit| digit.is_ascii_digit());
     well_formed.then(|| digits.parse().ok().map(Seq))?
 }

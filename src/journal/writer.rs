@@ -7,6 +7,7 @@
 //! 4. After any failed write, sync or directory change the journal is poisoned: every later call fails. No sync is
 //!    ever tried again, because after a failed one a success means nothing.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -267,6 +268,7 @@ impl Journal {
     fn remove_sealed(&mut self, persisted: Seq) -> Result<u64, JournalError> {
         let mut freed = 0;
         while let Some(oldest) = self.sealed.first().copied().filter(|segment| segment.last_seq <= persisted) {
+            self.remove_sidecar(oldest.first_seq)?;
             let name = segment::file_name(oldest.first_seq);
             self.disk.remove(&segment::path(&name)).map_err(io_error("remove", &segment::display(&name)))?;
             self.disk.sync_dir(Path::new(DIRECTORY)).map_err(io_error("sync", DIRECTORY))?;
@@ -274,6 +276,17 @@ impl Journal {
             freed += oldest.bytes;
         }
         Ok(freed)
+    }
+
+    /// Before its segment, so that none stays behind.
+    fn remove_sidecar(&self, first_seq: Seq) -> Result<(), JournalError> {
+        let name = segment::sidecar_name(first_seq);
+        match self.disk.remove(&segment::path(&name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(io_error("remove", &segment::display(&name))(error))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -26,6 +26,8 @@ pub struct JournalLoop {
     pub synced: Sender<Vec<u8>>,
     pub disk_checked: Duration,
     pub metrics: Metrics,
+    /// Dropped with the loop: tells those who follow the journal that it has ended.
+    pub _runs: Sender<()>,
 }
 
 pub struct Metrics {

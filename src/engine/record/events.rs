@@ -21,7 +21,7 @@ pub struct Events<'a> {
     /// The periods that feeds name by their place here.
     pub periods: Vec<BillingPeriod>,
     /// The events' bytes; read them with [`Events::iter`].
-    bytes: &'a [u8],
+    pub(super) bytes: &'a [u8],
 }
 
 /// One accepted event, borrowed from the log.

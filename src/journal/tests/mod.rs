@@ -2,6 +2,7 @@
 
 mod crashes;
 mod damage;
+mod follower;
 mod golden;
 mod rolling;
 
