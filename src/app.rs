@@ -27,8 +27,14 @@ use crate::meter::Definition;
 use crate::store::{RocksStore, Store, StoreError};
 use crate::{http, metrics};
 
+mod directory;
 mod log;
 mod sinks;
+
+pub use directory::{Directory, look};
+
+/// The store's name in the data directory.
+const STORE: &str = "store";
 
 /// After a failure: how long requests under way have to notice that nobody will answer them.
 const EDGES_END_WITHIN: std::time::Duration = std::time::Duration::from_secs(1);
@@ -79,7 +85,9 @@ fn run_logged(config: &Config) -> Result<(), AppError> {
     let sinks = sinks::open(config)?;
     let parts = open_parts(config)?;
     let entropy = entropy().map_err(io("cannot read random bytes"))?;
-    let engine = Engine::open(&parts, &config.engine, config.journal, &config.meters, entropy)?;
+    let mut options = config.engine.clone();
+    options.retention.directory = Some(config.data_dir.clone());
+    let engine = Engine::open(&parts, &options, config.journal, &config.meters, entropy)?;
     log_recovery(&engine);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("meterd-http")
@@ -123,12 +131,13 @@ fn install_metrics() -> Result<PrometheusHandle, AppError> {
 }
 
 fn store_path(config: &Config) -> PathBuf {
-    config.data_dir.join("store")
+    config.data_dir.join(STORE)
 }
 
 fn open_parts(config: &Config) -> Result<Parts, AppError> {
     let disk = OsDisk::create(&config.data_dir).map_err(io(format!("cannot use {}", config.data_dir.display())))?;
     let lock = engine::lock(&disk)?;
+    directory::restore_lost_store(config, &disk)?;
     let store = RocksStore::open(&store_path(config), &config.store)?;
     Ok(Parts { lock, disk: Arc::new(disk), clock: Arc::new(SystemClock::new()), store: Arc::new(store) })
 }
@@ -242,6 +251,7 @@ pub fn verify(config: &Config) -> Result<Verified, AppError> {
     let _lock = engine::lock(&disk)?;
     let disk: Arc<dyn Disk> = Arc::new(disk);
     let store: Arc<dyn Store> = Arc::new(RocksStore::open_read_only(&store_path(config))?);
+    let base = directory::open_base(config)?;
     let clock = SystemClock::new();
     let mut reported = clock.monotonic();
     let mut progress = |seq: crate::model::Seq| {
@@ -250,5 +260,5 @@ pub fn verify(config: &Config) -> Result<Verified, AppError> {
             tracing::info!(record = seq.0, of = store.position().0, "refolding the journal");
         }
     };
-    Ok(engine::verify(&disk, &store, &mut progress)?)
+    Ok(engine::verify_from(&disk, &store, base.as_ref(), &mut progress)?)
 }

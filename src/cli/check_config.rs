@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use crate::cli::{ConfigArgs, EXIT_CONFIG, EXIT_IO};
 use crate::config::{self, Config, Report};
+use crate::engine::Rule;
 use crate::meter::{CapPeriod, Definition, OnHardCap, PlanCap};
-use crate::model::{Quantity, RowKind};
+use crate::model::{Quantity, RowKind, units};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -76,6 +77,9 @@ fn summary(file: &str, config: &Config) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {slug:width$}  {aggregation:6}  per {window:3}  {zone}  from {event_type}");
     }
+    if let Some(kept) = shown_retention(config.engine.retention.rule) {
+        let _ = writeln!(text, "  journal: {kept}");
+    }
     for (meter, caps) in &config.engine.caps {
         for cap in caps {
             let _ = writeln!(text, "  cap {} on {meter}, {}", cap.cap.id, shown_cap(cap, config));
@@ -90,6 +94,16 @@ fn summary(file: &str, config: &Config) -> String {
         let _ = writeln!(text, "  sink {name}: {kind}, gets {}", kinds.join(", "));
     }
     text
+}
+
+/// `records older than 400d go, and the oldest beyond 100GiB`; None: everything is kept.
+fn shown_retention(Rule { age, bytes }: Rule) -> Option<String> {
+    let age = age.map(|age| format!("records older than {} go", units::shown_duration(age)));
+    let bytes = bytes.map(|bytes| format!("the oldest beyond {} go", units::shown_size(bytes)));
+    match (age, bytes) {
+        (Some(age), Some(bytes)) => Some(format!("{age}, and {bytes}")),
+        (age, bytes) => age.or(bytes),
+    }
 }
 
 /// `plan pro: 1000 a month (grace 10%), then reject; alerts at 80%, hard`.
@@ -133,6 +147,9 @@ mod tests {
     #[test]
     fn what_a_file_sets_up_is_shown_line_by_line() {
         let text = r#"
+            [journal]
+            retention = "400d"
+            retention_bytes = "1TiB"
             [[meter]]
             slug = "tokens"
             [[cap]]
@@ -169,6 +186,7 @@ mod tests {
             [
                 "a.toml is valid: 1 meter; listens on 127.0.0.1:8080, keeps its data in data",
                 "  tokens  sum     per 1h   UTC  from tokens",
+                "  journal: records older than 400d go, and the oldest beyond 1TiB go",
                 "  cap default on tokens, every plan: 1000 a month (grace 10%), then reject; alerts at 80%, 900, hard",
                 "  cap default on tokens, plan free: 1 a month, then allow; alerts at hard",
                 "  cap default on tokens, plan pro: no hard cap; alerts at 5 a month",

@@ -24,6 +24,7 @@ pub mod daemon;
 mod deliveries;
 mod demo;
 pub mod generate;
+mod inspect;
 pub mod load;
 mod operator;
 mod process;
@@ -82,6 +83,7 @@ enum Command {
     Deliveries(deliveries::Args),
     Sinks(sinks::Args),
     Verify(verify::Args),
+    Inspect(inspect::Args),
     Bench(bench::Args),
     Demo(demo::Args),
 }
@@ -96,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Deliveries(args) => deliveries::run(&args),
         Command::Sinks(args) => sinks::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Demo(args) => demo::run(args),
     }

@@ -12,7 +12,8 @@ Examples:
   meterd verify --config /etc/meterd/meterd.toml
   meterd verify --config config/meterd.toml --data-dir /backup/meterd --json | jq .differences
 
-The daemon must not run on the directory. Changes nothing. Exit codes: 0 equal, 1 something differs, 74 the journal or \
+The daemon must not run on the directory. Changes nothing. Where retention has removed the beginning of the journal, the fold \
+starts from the base checkpoint, and the result says so. Exit codes: 0 equal, 1 something differs, 74 the journal or \
 the store cannot be read, 75 the directory is in use, 78 config refused.";
 
 /// Refold the journal and compare every counter and id with the store
@@ -52,6 +53,8 @@ fn to_json(verified: &Verified) -> String {
     let json = serde_json::json!({
         "position": verified.position.0,
         "journal_end": verified.journal_end.0,
+        "rebuildable_from": verified.rebuildable_from.0,
+        "base": verified.base.map(|base| base.0),
         "counters": verified.counters,
         "rows": verified.rows,
         "ids": verified.ids,
@@ -62,7 +65,7 @@ fn to_json(verified: &Verified) -> String {
 }
 
 fn to_text(verified: &Verified) -> String {
-    let Verified { position, journal_end, counters, rows, ids, difference_count, differences } = verified;
+    let Verified { position, journal_end, counters, rows, ids, difference_count, differences, .. } = verified;
     let mut text = String::new();
     for difference in differences {
         text += &format!("{}\n  journal: {}\n  store:   {}\n", difference.what, difference.journal, difference.store);
@@ -71,5 +74,11 @@ fn to_text(verified: &Verified) -> String {
     text += &format!(
         "{result}: {counters} counters, {rows} rows in all and {ids} ids, compared at record {position} (the journal ends at {journal_end})\n"
     );
+    if let Some(base) = verified.base {
+        text += &format!(
+            "rebuildable from record {}: what came before is in the base at {base}\n",
+            verified.rebuildable_from
+        );
+    }
     text
 }

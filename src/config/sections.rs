@@ -100,6 +100,14 @@ pub const SECTIONS: [Section; 11] = [
                     e.set(&mut c.journal.compression, i, i.choice(&choices));
                 },
             },
+            Key {
+                name: "retention",
+                read: |c, i, e| e.set(&mut c.engine.retention.rule.age, i, i.duration("1m", AGE_MAX).map(Some)),
+            },
+            Key {
+                name: "retention_bytes",
+                read: |c, i, e| e.set(&mut c.engine.retention.rule.bytes, i, i.size("1MiB", "1024TiB").map(Some)),
+            },
         ],
     },
     Section {

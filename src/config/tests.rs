@@ -40,7 +40,7 @@ fn shipped() -> String {
 }
 
 /// Each option with another value than its default.
-const OTHER_VALUES: [(&str, &str); 30] = [
+const OTHER_VALUES: [(&str, &str); 32] = [
     ("server.listen", r#""[::1]:9""#),
     ("server.max_connections", "7"),
     ("server.header_timeout", r#""1s""#),
@@ -60,6 +60,8 @@ const OTHER_VALUES: [(&str, &str); 30] = [
     ("dedupe.retention", r#""400d""#),
     ("journal.segment", r#""64MiB""#),
     ("journal.compression", r#""lz4""#),
+    ("journal.retention", r#""400d""#),
+    ("journal.retention_bytes", r#""100GiB""#),
     ("billing.period", r#""week""#),
     ("billing.time_zone", r#""Europe/Berlin""#),
     ("customers.plans", r#"["free"]"#),
@@ -74,7 +76,7 @@ const OTHER_VALUES: [(&str, &str); 30] = [
 ];
 
 /// Options that are off unless they are given: the shipped file shows them as comments.
-const WITHOUT_DEFAULT: [&str; 1] = ["billing.time_zone"];
+const WITHOUT_DEFAULT: [&str; 3] = ["billing.time_zone", "journal.retention", "journal.retention_bytes"];
 
 fn names<T>(prefix: &str, keys: &[Key<T>]) -> Vec<String> {
     keys.iter().map(|key| format!("{prefix}.{}", key.name)).collect()
@@ -166,10 +168,10 @@ fn unknown_keys_and_tables_are_refused_with_what_was_meant() {
         ("[server]\nlisen = 1", "did you mean `listen`?"),
         ("server.max-connections = 1", "did you mean `max_connections`?"),
         ("[dedupe]\naccept_past = \"1d\"", "`accept_past` belongs in [ingest]"),
-        ("retention = \"36d\"", "`retention` belongs in [dedupe]"),
+        ("retry_horizon = \"36d\"", "`retry_horizon` belongs in [ingest]"),
         ("[ingset]", "did you mean [ingest]?"),
         ("[[meters]]", "did you mean [[meter]]?"),
-        ("[journal]\nfoo = 1", "[journal] takes `segment` or `compression`"),
+        ("[journal]\nfoo = 1", "[journal] takes `segment`, `compression`, `retention` or `retention_bytes`"),
         (
             "[[api_key]]",
             "the tables are [server], [storage], [ingest], [dedupe], [journal], [billing], [customers], [clock], [limits], \

@@ -24,6 +24,7 @@ use crate::engine::Options;
 use crate::engine::admission::Permit;
 use crate::engine::batch::Batch;
 use crate::engine::dedupe::Index;
+use crate::engine::retention::{Desk, DeskOfJournal, Keeper};
 use crate::engine::writer::{Answer, CommitJob, GROUP_BYTES, Group, Operation, Writer};
 use crate::env::Disk;
 use crate::journal::{Journal, Preparer};
@@ -92,6 +93,9 @@ pub fn start(shared: &Arc<Shared>, options: &Options, work: Work) -> std::io::Re
         ticked: Duration::ZERO,
     };
     shared.set_compaction_bytes(store.stats().file_bytes);
+    let desk = Arc::new(Desk::default());
+    desk.publish(journal.segments());
+    let keeper = Keeper::new(&options.retention, disk.clone(), store.clone(), shared.clock.clone());
     let mut journal_loop = JournalLoop {
         shared: shared.clone(),
         journal,
@@ -100,10 +104,12 @@ pub fn start(shared: &Arc<Shared>, options: &Options, work: Work) -> std::io::Re
         groups: groups_in,
         synced,
         disk_checked: Duration::ZERO,
+        desk: DeskOfJournal(desk.clone()),
         metrics: Default::default(),
         _runs: journal_runs,
     };
     journal_loop.check_disk();
+    journal_loop.show_oldest();
     let store_loop = StoreLoop {
         shared: shared.clone(),
         store,
@@ -114,11 +120,14 @@ pub fn start(shared: &Arc<Shared>, options: &Options, work: Work) -> std::io::Re
         persisted_at: Duration::ZERO,
         horizon: (Seq::ZERO, Seq::ZERO),
     };
+    let keeper_shared = shared.clone();
+    let keep = move || keeper.into_iter().for_each(|keeper| keeper.run(&desk, &|| keeper_shared.believed()));
     let threads = vec![
         ("writer", spawn(shared, "writer", move || writer_loop.run())?),
         ("journal", spawn(shared, "journal", move || journal_loop.run())?),
         ("store", spawn(shared, "store", move || store_loop.run())?),
         ("evidence", spawn(shared, "evidence", move || evidence.run(&journal_ended))?),
+        ("keeper", spawn(shared, "keeper", keep)?),
         ("preparer", spawn(shared, "preparer", move || prepare_segments(preparer))?),
     ];
     Ok((requests, Threads(threads)))

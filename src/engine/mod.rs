@@ -12,6 +12,9 @@
 //! | `state` | the fold over the log |
 //! | `dedupe` | which ids were accepted before |
 //! | `recovery`, `verify` | the fold again: at start, and to compare |
+//! | `overlay` | the rows that a fold changed, over those that were there |
+//! | `retention` | what of the journal is kept, and from which base the rest can be rebuilt |
+//! | `inspect` | what is on disk, for people |
 //! | `view` | what readers see |
 //! | `evidence` | the events behind it, from the journal |
 //!
@@ -40,11 +43,14 @@ pub mod corrections;
 mod dedupe;
 mod evidence;
 mod hash;
+pub mod inspect;
 mod key;
 mod options;
 pub mod outbox;
+pub mod overlay;
 mod record;
 pub mod recovery;
+mod retention;
 mod state;
 mod verify;
 mod view;
@@ -73,8 +79,9 @@ pub use outbox::{
 };
 pub use record::{EventRecord, FeedRecord, RecordError};
 pub use recovery::{Entropy, OpenError, Opened, Parts, Report, Running, lock};
+pub use retention::{Retention, Rule};
 pub use state::{LoadError, TenantTotals};
-pub use verify::{Difference, Verified, VerifyError, verify};
+pub use verify::{Difference, Verified, VerifyError, verify, verify_from};
 pub use view::{
     Adjustment, AdjustmentsPage, AdjustmentsQuery, CustomerUsagePage, MeterTotal, NearCap, NearestCaps, PeriodChoice,
     PeriodTotal, ReadError, TotalsPage, TotalsQuery, TrailPage, TrailQuery, View, WindowQuery, WindowRow, WindowState,

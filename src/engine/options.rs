@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::{ClockOptions, SinkDefinition};
+use crate::engine::{ClockOptions, Retention, SinkDefinition};
 use crate::meter::PlanCap;
 use crate::model::Duration;
 
@@ -38,6 +38,8 @@ pub struct Options {
     pub caps: BTreeMap<String, Vec<PlanCap>>,
     /// Reservations that may be held at once.
     pub reservations_max: usize,
+    /// How much of the journal is kept.
+    pub retention: Retention,
 }
 
 impl Default for Options {
@@ -58,6 +60,7 @@ impl Default for Options {
             sinks: Vec::new(),
             caps: BTreeMap::new(),
             reservations_max: 100_000,
+            retention: Retention::default(),
         }
     }
 }

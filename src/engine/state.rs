@@ -33,8 +33,8 @@ mod rows;
 mod series;
 
 pub use clock::LogClock;
-pub use codec::{AdjustmentRow, Content, RowContext, adjustment_key, counter_key, decode_adjustment};
-pub use codec::{IN_ORIGINAL, IN_TOTAL, decode_period, decode_window, period_key, period_prefix};
+pub use codec::{AdjustmentRow, Content, RowContext, adjustment_key, counter_key, decode_adjustment, decode_counter};
+pub use codec::{IN_ORIGINAL, IN_TOTAL, decode_period, decode_window, period_key, period_prefix, window_written};
 pub use feeds::{Feed, Located, StateLimits};
 pub use members::load_members;
 pub use outbox::{

@@ -1,24 +1,32 @@
-//! The journal refolded from its first record, and compared with what the store holds.
+//! The journal refolded, and compared with what the store holds.
 //!
-//! 1. The fold is the same `apply` as everywhere, on an empty state; the store is only read. The fold's state is then
-//!    written out as rows, and these are compared with the store's, byte by byte, in every table.
+//! | the journal begins with | the fold begins with |
+//! | --- | --- |
+//! | record 1 | an empty state, whether there is a base or not |
+//! | a later one, and a base holds all before it | the base's state |
+//! | a later one otherwise | nothing: this cannot be verified |
+//!
+//! 1. The fold is the same `apply` as everywhere; store and base are only read. What the fold changed is then written out
+//!    as rows, laid over the base's, and these are compared with the store's, byte by byte, in every table.
 //! 2. The comparison is made at the store's position: what the journal holds beyond it will be replayed at the next start.
 //! 3. Ids are compared as multisets (count and a sum of hashes), which needs no memory however many there are.
 //! 4. Ids below the horizon are forgotten. Ids may run ahead of the store's position; those, and the older entries of the
 //!    same ids that they replaced, are left out.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use crate::engine::corrections::BackfillState;
 use crate::engine::hash::{Hasher, TableHasher};
 use crate::engine::key;
-use crate::engine::record;
+use crate::engine::overlay::Changes;
+use crate::engine::record::{self, Record};
 use crate::engine::state::{FoldError, LoadError, State};
 use crate::env::Disk;
-use crate::journal::{self, JournalError, ReplayError, Start, StoreId};
+use crate::journal::{self, JournalError, ReplayError, Start, StoreId, look};
 use crate::model::{EventKey, IdEntry, Seq, hex};
-use crate::store::{META_OWN, MemStore, Rows, Store, StoreError, Table};
+use crate::store::{Cursor, META_OWN, MemStore, Rows, Snapshot, Store, StoreError, Table};
 
 /// Differences that are listed; all are counted.
 const LISTED_MAX: usize = 100;
@@ -35,6 +43,19 @@ pub enum VerifyError {
     Fold { segment: Seq, offset: u64, source: FoldError },
     #[error("the journal ends at record {journal}, the store has record {store}")]
     JournalBehind { journal: Seq, store: Seq },
+    #[error(
+        "the journal begins with record {first}, and there is no base checkpoint of what came before: it cannot be \
+         verified. The daemon makes one when it runs next"
+    )]
+    NoBase { first: Seq },
+    #[error(
+        "the journal begins with record {first}, the base checkpoint ends at record {base}: what is between is lost"
+    )]
+    BaseTooOld { first: Seq, base: Seq },
+    #[error("the base checkpoint belongs to another store than the one beside it")]
+    OtherBase,
+    #[error("the base checkpoint is at record {base}, the store at record {store}: it must not be ahead")]
+    BaseAhead { base: Seq, store: Seq },
 }
 
 /// Something that journal and store do not agree on.
@@ -53,6 +74,10 @@ pub struct Verified {
     pub position: Seq,
     /// Where the journal ends.
     pub journal_end: Seq,
+    /// The first record that was folded: what lies before it is taken from the base.
+    pub rebuildable_from: Seq,
+    /// The base's position, if the fold began there.
+    pub base: Option<Seq>,
     /// Rows of open counters and final windows.
     pub counters: u64,
     /// Rows of every table.
@@ -72,35 +97,33 @@ impl Verified {
     }
 }
 
-/// Refolds the journal and compares. The data directory must not be in use. `progress` hears the last record now and then.
+/// Refolds the journal from its first record and compares. The data directory must not be in use. `progress` hears the
+/// last record now and then.
 pub fn verify(
     disk: &Arc<dyn Disk>,
     store: &Arc<dyn Store>,
     progress: &mut dyn FnMut(Seq),
 ) -> Result<Verified, VerifyError> {
+    verify_from(disk, store, None, progress)
+}
+
+/// The same, from `base` if the journal does not begin with the first record.
+pub fn verify_from(
+    disk: &Arc<dyn Disk>,
+    store: &Arc<dyn Store>,
+    base: Option<&Arc<dyn Store>>,
+    progress: &mut dyn FnMut(Seq),
+) -> Result<Verified, VerifyError> {
     let stored = State::load(store, TableHasher::default())?;
-    // Nothing of the fold leaves its memory, so there is nothing to find again.
-    let mut folded = State::new(TableHasher::default(), Arc::new(MemStore::new()));
-    let position = stored.position();
-    let horizon = stored.clock().horizon();
-    let (stored_ids, ahead, newest_id) = scan_ids(&**store, horizon, position)?;
-    let mut ids = IdSum::default();
-    let start = Start { after: Seq::ZERO, floor: position.max(newest_id), store_id: store.store_id()?.map(StoreId) };
+    let (position, horizon) = (stored.position(), stored.clock().horizon());
+    let base = needed_base(&**disk, &**store, base)?;
+    let (stored_ids, ahead, newest_id) = scan_ids(&**store, &stored)?;
+    drop(stored);
+    let mut fold = Fold::start(base, position, Accepted { sums: BTreeMap::new(), horizon, ahead })?;
+    let after = fold.state.position();
+    let start = Start { after, floor: position.max(newest_id), store_id: store.store_id()?.map(StoreId) };
     let read = journal::read(&**disk, start, &mut |frame| {
-        let refuse = |source| VerifyError::Fold { segment: frame.at.segment, offset: frame.at.offset, source };
-        for record in record::records(frame.payload) {
-            let record = record.map_err(|error| refuse(error.into()))?;
-            if folded.position() >= position {
-                break;
-            }
-            let next = folded.position().next();
-            let mut accepted = |key, entry: IdEntry| {
-                if entry.seq >= horizon && !ahead.contains(&key) {
-                    ids.add(key, entry);
-                }
-            };
-            folded.apply(next, &record, &mut accepted).map_err(refuse)?;
-        }
+        fold.frame(&frame)?;
         progress(frame.first_seq);
         Ok(())
     });
@@ -111,57 +134,179 @@ pub fn verify(
     if read.last < position {
         return Err(VerifyError::JournalBehind { journal: read.last, store: position });
     }
+    let Fold { state, ids, .. } = fold;
+    let ids = ids.still_taken(&state);
+    let (rebuildable_from, base_position) = (after.next(), base.map(|base| base.position()));
     let mut verified = Verified { position, journal_end: read.last, ids: ids.count, ..Verified::default() };
-    if folded.position() != position {
-        verified.differ("position (the store ends within a frame)".into(), &folded.position(), &position);
+    (verified.rebuildable_from, verified.base) = (rebuildable_from, base_position);
+    if state.position() != position {
+        verified.differ("position (the store ends within a frame)".into(), &state.position(), &position);
     }
-    compare_rows(&mut verified, folded, &**store)?;
+    compare_rows(&mut verified, state, base, &**store)?;
     if ids != stored_ids {
         verified.differ("ids".into(), &ids, &stored_ids);
     }
     Ok(verified)
 }
 
-/// The fold's rows and the store's, table by table, side by side in key order.
-fn compare_rows(verified: &mut Verified, mut folded: State, store: &dyn Store) -> Result<(), StoreError> {
+/// The base, if the journal begins after the first record; then there must be one that fits.
+fn needed_base<'a>(
+    disk: &dyn Disk,
+    store: &dyn Store,
+    base: Option<&'a Arc<dyn Store>>,
+) -> Result<Option<&'a Arc<dyn Store>>, VerifyError> {
+    let segments = look::segments(disk)?;
+    let Some(first) = segments.first().map(|oldest| oldest.first_seq).filter(|first| *first > Seq(1)) else {
+        return Ok(None);
+    };
+    let base = base.ok_or(VerifyError::NoBase { first })?;
+    if base.position().next() < first {
+        return Err(VerifyError::BaseTooOld { first, base: base.position() });
+    }
+    if base.position() > store.position() {
+        return Err(VerifyError::BaseAhead { base: base.position(), store: store.position() });
+    }
+    if base.store_id()? != store.store_id()? {
+        return Err(VerifyError::OtherBase);
+    }
+    Ok(Some(base))
+}
+
+/// The fold up to the store's position, and the ids that it accepted.
+struct Fold {
+    state: State,
+    position: Seq,
+    ids: Accepted,
+}
+
+/// The ids that the store should have.
+struct Accepted {
+    /// By backfill; 0: of none. Once a backfill is reverted its ids are free, and may be taken again.
+    sums: BTreeMap<u32, IdSum>,
+    horizon: Seq,
+    /// Those that the store has from beyond its position.
+    ahead: HashSet<EventKey>,
+}
+
+impl Accepted {
+    fn add(&mut self, backfill: Option<u32>, key: EventKey, entry: IdEntry) {
+        if entry.seq >= self.horizon && !self.ahead.contains(&key) {
+            self.sums.entry(backfill.unwrap_or_default()).or_default().add(key, entry);
+        }
+    }
+
+    /// All but those that went with their backfills.
+    fn still_taken(&self, state: &State) -> IdSum {
+        let is_reverted = |number: u32| {
+            state.corrections().backfill(number).is_some_and(|backfill| backfill.state == BackfillState::Reverted)
+        };
+        let sums = self.sums.iter().filter(|(number, _)| !is_reverted(**number)).map(|(_, sum)| sum);
+        sums.fold(IdSum::default(), |all, sum| IdSum {
+            count: all.count + sum.count,
+            sum: all.sum.wrapping_add(sum.sum),
+        })
+    }
+}
+
+impl Fold {
+    /// Nothing of the fold leaves its memory, so it finds again only what is in the base.
+    fn start(base: Option<&Arc<dyn Store>>, position: Seq, mut ids: Accepted) -> Result<Self, VerifyError> {
+        let Some(base) = base else {
+            let state = State::new(TableHasher::default(), Arc::new(MemStore::new()));
+            return Ok(Self { state, position, ids });
+        };
+        let (last, state) = (base.position(), State::load(base, TableHasher::default())?);
+        base.scan_ids(&mut |key, entry| {
+            if entry.seq <= last {
+                let backfill = state.corrections().backfill_of(entry.seq).map(|backfill| backfill.number);
+                ids.add(backfill, key, entry);
+            }
+        })?;
+        Ok(Self { state, position, ids })
+    }
+
+    fn frame(&mut self, frame: &journal::FrameView<'_>) -> Result<(), VerifyError> {
+        let refuse = |source| VerifyError::Fold { segment: frame.at.segment, offset: frame.at.offset, source };
+        let Self { state, position, ids } = self;
+        if state.position() < *position && state.position().next() != frame.first_seq {
+            return Err(refuse(FoldError::OutOfPlace(frame.first_seq)));
+        }
+        for record in record::records(frame.payload) {
+            let record = record.map_err(|error| refuse(error.into()))?;
+            if state.position() >= *position {
+                break;
+            }
+            let next = state.position().next();
+            let backfill = if let Record::Events(events) = &record { events.backfill } else { None };
+            state.apply(next, &record, &mut |key, entry| ids.add(backfill, key, entry)).map_err(refuse)?;
+        }
+        Ok(())
+    }
+}
+
+/// The fold's rows over the base's, and the store's, table by table, side by side in key order.
+fn compare_rows(
+    verified: &mut Verified,
+    mut folded: State,
+    base: Option<&Arc<dyn Store>>,
+    store: &dyn Store,
+) -> Result<(), StoreError> {
     folded.close_epoch();
     while !folded.drain_epoch(usize::MAX) {}
     let mut rows: Rows = folded.take_epoch();
     drop(folded);
-    rows.sort();
-    let snapshot = store.snapshot();
-    let mut ours = Last::of(&rows);
+    let below = base.map(|base| base.snapshot());
+    let (ours, theirs) = (Changes::of(&mut rows).over(below.as_deref()), store.snapshot());
     for table in Table::ALL {
-        let mut theirs = snapshot.cursor(table)?;
-        theirs.seek(&[])?;
-        loop {
-            let left = ours.peek(table);
-            let Some(order) = order(left, theirs.row()) else { break };
-            let key = |row: Option<(&[u8], &[u8])>| row.map(|(key, _)| key.to_vec()).unwrap_or_default();
-            let (right, is_own) = (theirs.row(), theirs.row().is_some_and(|(key, _)| META_OWN.contains(&key)));
-            match order {
-                Ordering::Less => {
-                    verified.differ(name(table, &key(left)), &left.map(|row| hex::encode(row.1)), &None::<String>)
-                }
-                Ordering::Greater if table == Table::Meta && is_own => {}
-                Ordering::Greater => {
-                    verified.differ(name(table, &key(right)), &None::<String>, &right.map(|row| hex::encode(row.1)));
-                }
-                Ordering::Equal if left.map(|row| row.1) != right.map(|row| row.1) => {
-                    let texts = (left.map(|row| hex::encode(row.1)), right.map(|row| hex::encode(row.1)));
-                    verified.differ(name(table, &key(left)), &texts.0, &texts.1);
-                }
-                Ordering::Equal => {}
-            }
-            if order != Ordering::Greater {
-                verified.rows += 1;
-                verified.counters += u64::from(matches!(table, Table::Counters | Table::Windows));
-                ours.advance();
-            }
-            if order != Ordering::Less {
-                theirs.advance()?;
-            }
+        compare_table(verified, table, &mut *rows_of(&ours, table)?, &mut *rows_of(&*theirs, table)?)?;
+    }
+    Ok(())
+}
+
+fn rows_of(snapshot: &dyn Snapshot, table: Table) -> Result<Box<dyn Cursor + '_>, StoreError> {
+    let mut cursor = snapshot.cursor(table)?;
+    cursor.seek(&[])?;
+    Ok(cursor)
+}
+
+fn compare_table(
+    verified: &mut Verified,
+    table: Table,
+    ours: &mut dyn Cursor,
+    theirs: &mut dyn Cursor,
+) -> Result<(), StoreError> {
+    loop {
+        if table == Table::Meta {
+            skip_own(ours)?;
+            skip_own(theirs)?;
         }
+        let Some(order) = order(ours.row(), theirs.row()) else { return Ok(()) };
+        let key = if order == Ordering::Greater { theirs.row() } else { ours.row() };
+        let key = || name(table, key.map_or(&[], |(key, _)| key));
+        let (left, right) = (ours.row().map(|row| row.1), theirs.row().map(|row| row.1));
+        match order {
+            Ordering::Less => verified.differ(key(), &left.map(hex::encode), &None::<String>),
+            Ordering::Greater => verified.differ(key(), &None::<String>, &right.map(hex::encode)),
+            Ordering::Equal if left != right => {
+                verified.differ(key(), &left.map(hex::encode), &right.map(hex::encode));
+            }
+            Ordering::Equal => {}
+        }
+        if order != Ordering::Greater {
+            verified.rows += 1;
+            verified.counters += u64::from(matches!(table, Table::Counters | Table::Windows));
+            ours.advance()?;
+        }
+        if order != Ordering::Less {
+            theirs.advance()?;
+        }
+    }
+}
+
+/// On from the rows that a store writes by itself.
+fn skip_own(rows: &mut dyn Cursor) -> Result<(), StoreError> {
+    while rows.row().is_some_and(|(key, _)| META_OWN.contains(&key)) {
+        rows.advance()?;
     }
     Ok(())
 }
@@ -173,39 +318,6 @@ fn order(ours: Option<(&[u8], &[u8])>, theirs: Option<(&[u8], &[u8])>) -> Option
         (Some(_), None) => Some(Ordering::Less),
         (None, Some(_)) => Some(Ordering::Greater),
         (Some((ours, _)), Some((theirs, _))) => Some(ours.cmp(theirs)),
-    }
-}
-
-/// Sorted changes, of each key the last, without the ranges deleted: what a store would hold after them.
-struct Last<'a> {
-    rows: Vec<crate::store::Row<'a>>,
-    at: usize,
-}
-
-impl<'a> Last<'a> {
-    fn of(rows: &'a Rows) -> Self {
-        let mut all: Vec<_> = rows.iter().collect();
-        all.reverse();
-        all.dedup_by_key(|row| (row.table, row.key));
-        all.reverse();
-        // Sorted too, and apart from each other.
-        let ranges = rows.ranges();
-        let is_deleted = |row: &crate::store::Row<'_>| {
-            let after = ranges.partition_point(|range| (range.table, &*range.from) <= (row.table, row.key));
-            after.checked_sub(1).is_some_and(|before| ranges[before].contains(row.table, row.key))
-        };
-        all.retain(|row| row.value.is_some() && !is_deleted(row));
-        Self { rows: all, at: 0 }
-    }
-
-    /// The next row, if it is of this table.
-    fn peek(&self, table: Table) -> Option<(&'a [u8], &'a [u8])> {
-        let row = self.rows.get(self.at).filter(|row| row.table == table)?;
-        row.value.map(|value| (row.key, value))
-    }
-
-    fn advance(&mut self) {
-        self.at += 1;
     }
 }
 
@@ -235,14 +347,15 @@ fn name(table: Table, row: &[u8]) -> String {
     format!("{} {}", table.name(), text.unwrap_or_else(|| hex::encode(row)))
 }
 
-/// The digest of the ids up to `position`, the ids beyond it, and the newest record that any of them names.
-fn scan_ids(store: &dyn Store, horizon: Seq, position: Seq) -> Result<(IdSum, HashSet<EventKey>, Seq), StoreError> {
+/// The digest of the ids up to the state's position, the ids beyond it, and the newest record that any of them names.
+fn scan_ids(store: &dyn Store, state: &State) -> Result<(IdSum, HashSet<EventKey>, Seq), StoreError> {
     let (mut sum, mut ahead, mut newest) = (IdSum::default(), HashSet::new(), Seq::ZERO);
+    let (horizon, position) = (state.clock().horizon(), state.position());
     store.scan_ids(&mut |key, entry| {
         newest = newest.max(entry.seq);
         if entry.seq > position {
             ahead.insert(key);
-        } else if entry.seq >= horizon {
+        } else if entry.seq >= horizon && !state.corrections().is_reverted(entry.seq) {
             sum.add(key, entry);
         }
     })?;
@@ -264,27 +377,5 @@ impl IdSum {
         bytes[24..].copy_from_slice(&entry.fingerprint.0.to_le_bytes());
         self.count += 1;
         self.sum = self.sum.wrapping_add(Hasher::new(&[0; 16]).hash128(&bytes));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_fold_is_compared_without_the_ranges_that_it_deleted() {
-        let mut rows = Rows::default();
-        for number in 0..10_u8 {
-            rows.put(Table::Outbox, &[number], &[]);
-            rows.put(Table::Attempts, &[number], &[]);
-        }
-        rows.delete_range(Table::Outbox, &[0], &[4]);
-        rows.delete_range(Table::Attempts, &[5], &[6]);
-        rows.delete_range(Table::Outbox, &[7], &[8]);
-        rows.delete(Table::Outbox, &[9]);
-        rows.sort();
-        let left = |table| Last::of(&rows).rows.iter().filter(|row| row.table == table).map(|row| row.key[0]).collect();
-        let (outbox, attempts): (Vec<u8>, Vec<u8>) = (left(Table::Outbox), left(Table::Attempts));
-        assert_eq!((outbox, attempts), (vec![4, 5, 6, 8], vec![0, 1, 2, 3, 4, 6, 7, 8, 9]));
     }
 }

@@ -119,6 +119,11 @@ impl Header {
         self.codec != CODEC_NONE
     }
 
+    /// How the payload is stored. What is neither cannot be unpacked.
+    pub fn compression(&self) -> Compression {
+        if self.codec == CODEC_LZ4 { Compression::Lz4 } else { Compression::None }
+    }
+
     /// The whole frame's length, padding included.
     pub fn frame_bytes(&self) -> u64 {
         (HEADER_BYTES as u64 + u64::from(self.stored_bytes)).next_multiple_of(ALIGNMENT as u64)

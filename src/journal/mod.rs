@@ -9,7 +9,8 @@
 //! ```
 //!
 //! `frame` and `segment` hold the bytes (pure), `reader` walks one segment, `recovery` judges what it finds,
-//! `writer` appends, `prepare` makes segments ahead; `follower` and `segment_file` are for those who read beside the writer. The format for others to read: `docs/FORMATS.md`.
+//! `writer` appends, `prepare` makes segments ahead, `look` shows them one by one; `follower` and `segment_file` are for those
+//! who read beside the writer. The format for others to read: `docs/FORMATS.md`.
 //!
 //! 1. One frame is one group commit. Seqs number records, without a gap: a lost frame is unbilled usage.
 //! 2. What a successful [`Journal::sync`] covered is found by every later recovery, in order, or recovery refuses.
@@ -19,6 +20,7 @@
 mod error;
 mod follower;
 mod frame;
+pub mod look;
 mod prepare;
 mod reader;
 mod recovery;

@@ -48,14 +48,14 @@ use crate::model::Seq;
 /// Zeros and rewritten bytes go out in pieces of this length.
 const WRITE_BYTES: usize = 1 << 20;
 
-type Open<'a> = &'a dyn Fn(&Path) -> io::Result<Box<dyn DiskFile>>;
+pub(super) type Open<'a> = &'a dyn Fn(&Path) -> io::Result<Box<dyn DiskFile>>;
 
 /// A segment whose header is good. It is not held open: there may be more of them than a process may open files.
-struct Found {
-    name: String,
-    header: SegmentHeader,
-    link: Link,
-    len: u64,
+pub(super) struct Found {
+    pub name: String,
+    pub header: SegmentHeader,
+    pub link: Link,
+    pub len: u64,
 }
 
 /// The journal as it was found, before anything is changed.
@@ -143,14 +143,18 @@ pub(super) fn scan<E>(
     Err(JournalError::NoJournal.into())
 }
 
-fn open_segment(found: &Found, open: Open<'_>) -> Result<SegmentReader, JournalError> {
+pub(super) fn open_segment(found: &Found, open: Open<'_>) -> Result<SegmentReader, JournalError> {
     let display = segment::display(&found.name);
     let file = open(&segment::path(&found.name)).map_err(io_error("open", &display))?;
     SegmentReader::new(file, display)
 }
 
 /// Checks every segment's header and name; at least one.
-fn find_segments(disk: &dyn Disk, store_id: Option<StoreId>, open: Open<'_>) -> Result<Vec<Found>, JournalError> {
+pub(super) fn find_segments(
+    disk: &dyn Disk,
+    store_id: Option<StoreId>,
+    open: Open<'_>,
+) -> Result<Vec<Found>, JournalError> {
     if !exists(disk)? {
         return Err(JournalError::NoJournal);
     }
@@ -158,29 +162,36 @@ fn find_segments(disk: &dyn Disk, store_id: Option<StoreId>, open: Open<'_>) -> 
     let mut segments: Vec<Found> = Vec::new();
     for name in names {
         let Some(first_seq) = segment::parse_file_name(&name) else { continue };
-        let display = segment::display(&name);
-        let file = open(&segment::path(&name)).map_err(io_error("open", &display))?;
-        let len = file.len().map_err(io_error("measure", &display))?;
-        let mut bytes = [0; segment::HEADER_BYTES];
-        let read = read_full_at(file.as_ref(), 0, &mut bytes).map_err(io_error("read", &display))?;
-        let corrupt = |reason| JournalError::Corrupt { file: display.clone(), offset: 0, seq: first_seq, reason };
-        let (header, link) = match SegmentHeader::decode(&bytes[..read]) {
-            Ok(decoded) => decoded,
-            Err(SegmentHeaderError::Corrupt(reason)) => return Err(corrupt(reason)),
-            Err(SegmentHeaderError::Newer(version)) => {
-                return Err(JournalError::OtherFormat { file: display, version });
-            }
-        };
-        if header.first_seq != first_seq {
-            return Err(corrupt("the segment header does not agree with the file's name"));
+        let found = find_segment(first_seq, open)?;
+        let expected =
+            store_id.or(segments.first().map(|first| first.header.store_id)).unwrap_or(found.header.store_id);
+        if found.header.store_id != expected {
+            let file = segment::display(&name);
+            return Err(JournalError::WrongStore { file, expected, found: found.header.store_id });
         }
-        let expected = store_id.or(segments.first().map(|first| first.header.store_id)).unwrap_or(header.store_id);
-        if header.store_id != expected {
-            return Err(JournalError::WrongStore { file: display, expected, found: header.store_id });
-        }
-        segments.push(Found { name, header, link, len });
+        segments.push(found);
     }
     Ok(segments)
+}
+
+/// Checks one segment's header against its name.
+pub(super) fn find_segment(first_seq: Seq, open: Open<'_>) -> Result<Found, JournalError> {
+    let name = segment::file_name(first_seq);
+    let display = segment::display(&name);
+    let file = open(&segment::path(&name)).map_err(io_error("open", &display))?;
+    let len = file.len().map_err(io_error("measure", &display))?;
+    let mut bytes = [0; segment::HEADER_BYTES];
+    let read = read_full_at(file.as_ref(), 0, &mut bytes).map_err(io_error("read", &display))?;
+    let corrupt = |reason| JournalError::Corrupt { file: display.clone(), offset: 0, seq: first_seq, reason };
+    let (header, link) = match SegmentHeader::decode(&bytes[..read]) {
+        Ok(decoded) => decoded,
+        Err(SegmentHeaderError::Corrupt(reason)) => return Err(corrupt(reason)),
+        Err(SegmentHeaderError::Newer(version)) => return Err(JournalError::OtherFormat { file: display, version }),
+    };
+    if header.first_seq != first_seq {
+        return Err(corrupt("the segment header does not agree with the file's name"));
+    }
+    Ok(Found { name, header, link, len })
 }
 
 /// The index of the segment that holds `wanted`, or would. Older ones are not read: nothing rests on them but evidence.

@@ -185,6 +185,11 @@ impl Journal {
         self.sealed.iter().copied().chain([newest]).collect()
     }
 
+    /// The oldest segment, unless it is the newest too.
+    pub fn oldest_sealed(&self) -> Option<SegmentInfo> {
+        self.sealed.first().copied()
+    }
+
     /// Removes segments that hold only records up to `persisted`, oldest first, but never the newest.
     /// Returns the bytes that this freed.
     pub fn remove_below(&mut self, persisted: Seq) -> Result<u64, JournalError> {

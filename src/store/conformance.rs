@@ -1,6 +1,7 @@
 //! What every `Store` must do; each implementation runs all of it (`conformance::suite!`).
 
 use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 use super::{Commit, META_STORE_ID, Store, StoreError, Table};
 use crate::model::{EventKey, Fingerprint, IdEntry, Seq};
@@ -25,6 +26,9 @@ pub trait Bench {
     fn reopen(self) -> Self;
     /// Everything that compaction can drop is dropped.
     fn compact(&self);
+    /// A directory for a checkpoint, which does not exist.
+    fn checkpoint_path(&self) -> PathBuf;
+    fn open_checkpoint(&self, directory: &Path) -> Box<dyn Store>;
 }
 
 pub fn key(number: u64) -> EventKey {
@@ -262,6 +266,28 @@ pub fn an_orderly_restart_loses_nothing_that_was_persisted<B: Bench>() {
     assert_eq!(lookup(store, 1..=44), (1..=44).map(|number| (number < 44).then_some(number)).collect::<Vec<_>>());
 }
 
+pub fn a_checkpoint_is_the_store_as_it_was_whatever_comes_later<B: Bench>() {
+    let bench = B::new();
+    bench.store().commit(&commit(1, 40)).unwrap();
+    bench.store().persist().unwrap();
+    bench.store().commit(&commit(41, 43)).unwrap();
+    let path = bench.checkpoint_path();
+    assert_eq!(bench.store().checkpoint(&path).unwrap(), Seq(43));
+    assert_eq!(bench.store().persisted(), Seq(43), "what is copied is durable");
+    assert!(bench.store().checkpoint(&path).is_err(), "a checkpoint is never overwritten");
+    bench.store().commit(&commit(44, 60)).unwrap();
+    let check = |copy: &dyn Store| {
+        assert_eq!((copy.position(), copy.persisted(), last(copy)), (Seq(43), Seq(43), Some(43)));
+        let expected: Vec<_> = (1..=60).map(|number| (number <= 43).then_some(number)).collect();
+        assert_eq!(lookup(copy, 1..=60), expected);
+    };
+    check(&*bench.open_checkpoint(&path));
+    let bench = bench.crash();
+    assert!(bench.store().position() >= Seq(43));
+    bench.compact();
+    check(&*bench.open_checkpoint(&path));
+}
+
 pub fn readers_see_every_id_up_to_the_position_they_read_before<B: Bench + Sync>() {
     let bench = B::new();
     let total = 4_000;
@@ -305,6 +331,7 @@ macro_rules! suite {
             a_crash_keeps_what_was_persisted_and_nothing_half,
             bulk_ids_may_run_ahead_of_the_position_and_never_fall_behind,
             an_orderly_restart_loses_nothing_that_was_persisted,
+            a_checkpoint_is_the_store_as_it_was_whatever_comes_later,
             readers_see_every_id_up_to_the_position_they_read_before,
             a_snapshot_answers_the_same_whatever_is_committed_later,
             a_cursor_seeks_and_advances_in_key_order,

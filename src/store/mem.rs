@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | rows and position up to the last `persist` | no |
 //! | ids of a bulk commit (`bulk_ids_min` or more) | no: a sorted file is durable at once |
+//! | checkpoints | no |
 //! | rows, position and other ids after the last `persist` | yes, or only from a later commit on (`crash_keeping`) |
 //!
 //! 1. `crash_keeping(n)` keeps the first `n` commits since the last `persist` whole: RocksDB may flush by itself, at
@@ -13,6 +14,8 @@
 //!    it changes.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -41,6 +44,8 @@ struct Inner {
     /// What came after `persisted`, in order.
     unpersisted: Vec<Commit>,
     horizon: Seq,
+    /// By the directory that they would be in.
+    checkpoints: BTreeMap<PathBuf, State>,
 }
 
 /// By `Table`'s discriminant.
@@ -110,8 +115,19 @@ impl MemStore {
     }
 
     fn from_state(state: State, bulk_ids_min: usize) -> Self {
-        let inner = Inner { applied: state.clone(), persisted: state, unpersisted: Vec::new(), horizon: Seq::ZERO };
+        Self::with_checkpoints(state, BTreeMap::new(), bulk_ids_min)
+    }
+
+    fn with_checkpoints(state: State, checkpoints: BTreeMap<PathBuf, State>, bulk_ids_min: usize) -> Self {
+        let (applied, unpersisted) = (state.clone(), Vec::new());
+        let inner = Inner { applied, persisted: state, unpersisted, horizon: Seq::ZERO, checkpoints };
         Self { inner: RwLock::new(inner), bulk_ids_min }
+    }
+
+    /// What was copied into a directory that exists only by name.
+    pub fn open_checkpoint(&self, directory: &Path) -> Option<MemStore> {
+        let inner = self.inner.read();
+        inner.checkpoints.get(directory).map(|state| Self::from_state(state.clone(), self.bulk_ids_min))
     }
 
     /// The store as found after a crash now: what was persisted, and the ids of bulk commits.
@@ -132,7 +148,7 @@ impl MemStore {
                 self.apply_ids(&mut state, commit);
             }
         }
-        Self::from_state(state, self.bulk_ids_min)
+        Self::with_checkpoints(state, inner.checkpoints.clone(), self.bulk_ids_min)
     }
 
     /// How many commits came since the last `persist`: the bound for `crash_keeping`.
@@ -234,6 +250,19 @@ impl Store for MemStore {
     fn set_horizon(&self, horizon: Seq) {
         let mut inner = self.inner.write();
         inner.horizon = inner.horizon.max(horizon);
+    }
+
+    fn checkpoint(&self, directory: &Path) -> Result<Seq, StoreError> {
+        let persisted = self.persist()?;
+        let mut inner = self.inner.write();
+        let state = inner.persisted.clone();
+        match inner.checkpoints.entry(directory.to_owned()) {
+            Entry::Occupied(_) => Err(StoreError::Io { detail: format!("{} exists", directory.display()) }),
+            Entry::Vacant(place) => {
+                place.insert(state);
+                Ok(persisted)
+            }
+        }
     }
 
     fn stats(&self) -> StoreStats {

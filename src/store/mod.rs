@@ -25,9 +25,11 @@
 //! the same crash semantics; both run the conformance suite.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use crate::model::{EventKey, IdEntry, Seq};
 
+mod bases;
 mod codec;
 #[cfg(test)]
 mod conformance;
@@ -36,6 +38,7 @@ mod mem;
 mod rocks;
 mod rows;
 
+pub use bases::{Base, Bases};
 pub use error::StoreError;
 pub use mem::MemStore;
 pub use rocks::{Options, RocksStore};
@@ -116,6 +119,12 @@ pub trait Store: Send + Sync {
     /// Ids with a lower seq are absent from now on; compaction drops them when convenient. It never goes back,
     /// and is not stored: the engine sets it again at start.
     fn set_horizon(&self, horizon: Seq);
+
+    /// Copies what `persist` would make durable into a directory that must not exist: a store of its own, to be opened
+    /// and read like any other, that nothing changes. Returns its position. Takes as long as `persist` and a link for each
+    /// file; the space of files that the store merges away later is not freed while the copy is there. Errors of the
+    /// flush as for `commit`; any other leaves the store as it was.
+    fn checkpoint(&self, directory: &Path) -> Result<Seq, StoreError>;
 
     fn stats(&self) -> StoreStats;
 

@@ -15,7 +15,8 @@
 //!    was asked for.
 //! 3. One commit or persist at a time; lookups, scans and snapshots take no lock.
 //! 4. After a failed commit or persist nothing is written any more: a later commit would pass over what is missing.
-//! 5. Leftovers of interrupted bulk commits are removed at open, once RocksDB's own lock is held.
+//! 5. A checkpoint is taken under the writer's lock, right after a flush: its position is the persisted one.
+//! 6. Leftovers of interrupted bulk commits are removed at open, once RocksDB's own lock is held.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{ColumnFamily, DB, DBRawIterator, FlushOptions, PrefixRange, ReadOptions, ReadTier, WriteBatch};
 
 use self::bulk::BulkLoader;
@@ -282,6 +284,19 @@ impl Store for RocksStore {
 
     fn set_horizon(&self, horizon: Seq) {
         self.horizon.fetch_max(horizon.0, Ordering::Relaxed);
+    }
+
+    fn checkpoint(&self, directory: &Path) -> Result<Seq, StoreError> {
+        let mut writer = self.writer()?.lock();
+        writer.check()?;
+        let persisted = self.flush_and_read_back(self.position());
+        writer.failed = persisted.is_err();
+        let persisted = persisted?;
+        self.persisted.store(persisted.0, Ordering::Release);
+        // Under the lock there is nothing in memory that is not on disk: RocksDB's log, which is off, is not missed.
+        let checkpoint = Checkpoint::new(&self.db).map_err(failed)?;
+        checkpoint.create_checkpoint(directory).map_err(failed)?;
+        Ok(persisted)
     }
 
     fn stats(&self) -> StoreStats {

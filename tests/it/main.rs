@@ -16,6 +16,7 @@ mod ids;
 mod oracle;
 mod power;
 mod reads;
+mod retention;
 mod simulation;
 mod sync;
 mod trace;

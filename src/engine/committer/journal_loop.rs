@@ -6,11 +6,15 @@ use std::time::Duration as StdDuration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use crate::engine::committer::{Reply, Shared};
+use crate::engine::retention::DeskOfJournal;
 use crate::engine::writer::Group;
 use crate::env::Disk;
 use crate::journal::{Journal, JournalError};
-use crate::metrics::{DISK_AVAILABLE_BYTES, DURABLE_SEQ, GROUP_RECORDS, JOURNAL_BYTES, JOURNAL_SYNC_SECONDS};
-use crate::model::Duration;
+use crate::metrics::{
+    DISK_AVAILABLE_BYTES, DURABLE_SEQ, GROUP_RECORDS, JOURNAL_BYTES, JOURNAL_BYTES_REMOVED, JOURNAL_OLDEST_SEQ,
+    JOURNAL_SEGMENTS_REMOVED, JOURNAL_SYNC_SECONDS,
+};
+use crate::model::{Duration, Seq};
 
 /// Idleness after which the journal notes what is durable.
 const WATERMARK_AFTER: StdDuration = StdDuration::from_millis(100);
@@ -25,6 +29,7 @@ pub struct JournalLoop {
     /// Gives the writer its buffer back, and says that the next group may come.
     pub synced: Sender<Vec<u8>>,
     pub disk_checked: Duration,
+    pub desk: DeskOfJournal,
     pub metrics: Metrics,
     /// Dropped with the loop: tells those who follow the journal that it has ended.
     pub _runs: Sender<()>,
@@ -64,6 +69,7 @@ impl JournalLoop {
                 Err(RecvTimeoutError::Timeout) => self.journal.append_watermark()?,
                 Err(RecvTimeoutError::Disconnected) => return self.journal.append_watermark(),
             }
+            self.retain()?;
             let now = self.shared.clock.monotonic();
             if now >= self.disk_checked.saturating_add(DISK_CHECK_EVERY) {
                 self.disk_checked = now;
@@ -76,7 +82,10 @@ impl JournalLoop {
         if group.count > 0 {
             self.metrics.group_events.record(f64::from(group.count));
             self.metrics.bytes.increment(group.payload.len() as u64);
-            self.journal.append(group.first, group.count, &group.payload)?;
+            let at = self.journal.append(group.first, group.count, &group.payload)?;
+            if at.segment == group.first {
+                self.desk.0.publish(self.journal.segments());
+            }
             let before = self.shared.clock.monotonic();
             let durable = self.journal.sync()?;
             let took = self.shared.clock.monotonic().micros() - before.micros();
@@ -92,6 +101,29 @@ impl JournalLoop {
             drop(permit);
         }
         Ok(())
+    }
+
+    /// Removes a segment that may go: one at a time, so that no answer waits for more.
+    fn retain(&mut self) -> Result<(), JournalError> {
+        let removable = self.desk.0.removable();
+        let Some(oldest) = self.journal.oldest_sealed().filter(|oldest| oldest.last_seq <= removable) else {
+            return Ok(());
+        };
+        let bytes = self.journal.remove_below(oldest.last_seq)?;
+        let (first, last) = (oldest.first_seq.0, oldest.last_seq.0);
+        tracing::info!(first, last, bytes, "old journal segment removed");
+        metrics::counter!(JOURNAL_SEGMENTS_REMOVED).increment(1);
+        metrics::counter!(JOURNAL_BYTES_REMOVED).increment(bytes);
+        metrics::gauge!(JOURNAL_OLDEST_SEQ).set(oldest.last_seq.next().0 as f64);
+        self.desk.0.publish(self.journal.segments());
+        Ok(())
+    }
+
+    /// Metrics that say nothing was removed yet, from the start.
+    pub fn show_oldest(&self) {
+        [JOURNAL_SEGMENTS_REMOVED, JOURNAL_BYTES_REMOVED].iter().for_each(|name| metrics::counter!(*name).increment(0));
+        let oldest = self.journal.segments().first().map_or(Seq::ZERO, |oldest| oldest.first_seq);
+        metrics::gauge!(JOURNAL_OLDEST_SEQ).set(oldest.0 as f64);
     }
 
     pub fn check_disk(&mut self) {

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use crate::engine::admission::Gate;
 use crate::engine::writer::ClockStatus;
 use crate::env::Clock;
-use crate::model::Seq;
+use crate::model::{Seq, Timestamp};
 
 /// Why the engine ended other than by being stopped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,6 +67,11 @@ impl Shared {
     /// What the writer last made of the clock; none before its first look.
     pub fn clock_status(&self) -> Option<ClockStatus> {
         *self.clock_status.lock()
+    }
+
+    /// The time by which things are decided; it stands still while the wall clock is not believed.
+    pub(super) fn believed(&self) -> Option<Timestamp> {
+        self.clock_status().and_then(|status| status.effective)
     }
 
     pub(super) fn set_clock_status(&self, status: ClockStatus) {

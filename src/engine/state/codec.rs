@@ -237,6 +237,14 @@ pub fn decode_window(start: Timestamp, value: &[u8], definition: &Definition) ->
     cursor.0.is_empty().then_some((counter, members))
 }
 
+/// The incarnation and the hash that a window's row was written with.
+pub fn window_written(value: &[u8]) -> Option<(Incarnation, [u8; 32])> {
+    let mut cursor = Cursor(value);
+    // Its end, event count and period come first.
+    cursor.bytes(20)?;
+    read_final(&mut cursor).map(|(last, _)| (last.incarnation, last.hash))
+}
+
 struct Final {
     revision: u32,
     incarnation: Incarnation,

@@ -135,6 +135,14 @@ impl State {
         Ok(state)
     }
 
+    /// What the log says of itself, as of the store's position: without counters, so not to be folded on.
+    pub fn load_head(store: &Arc<dyn Store>) -> Result<Self, LoadError> {
+        let mut state = State::new(TableHasher::default(), store.clone());
+        state.position = store.position();
+        state.load_meta(&**store)?;
+        Ok(state)
+    }
+
     /// The definitions alone, in the order of their numbers.
     pub fn load_definitions(store: &dyn Store) -> Result<Vec<crate::meter::Definition>, LoadError> {
         let mut definitions = Vec::new();

@@ -27,6 +27,14 @@ impl Bench for MemBench {
         applied.ids.retain(|_, entry| entry.seq >= *horizon);
         persisted.ids.retain(|_, entry| entry.seq >= *horizon);
     }
+
+    fn checkpoint_path(&self) -> PathBuf {
+        PathBuf::from("copy")
+    }
+
+    fn open_checkpoint(&self, directory: &Path) -> Box<dyn Store> {
+        Box::new(self.0.open_checkpoint(directory).unwrap())
+    }
 }
 
 conformance::suite!(MemBench);

@@ -14,6 +14,8 @@ use crate::store::{Commit, Snapshot, Store, StoreError, Table, codec};
 struct RocksBench {
     directory: TempDir,
     store: Option<RocksStore>,
+    /// Where checkpoints go: kept through a crash.
+    beside: TempDir,
 }
 
 fn options() -> Options {
@@ -21,9 +23,9 @@ fn options() -> Options {
 }
 
 impl RocksBench {
-    fn open(directory: TempDir) -> Self {
+    fn open(directory: TempDir, beside: TempDir) -> Self {
         let store = Some(RocksStore::open(directory.path(), &options()).unwrap());
-        Self { directory, store }
+        Self { directory, store, beside }
     }
 
     fn rocks(&self) -> &RocksStore {
@@ -33,7 +35,7 @@ impl RocksBench {
 
 impl Bench for RocksBench {
     fn new() -> Self {
-        Self::open(TempDir::new().unwrap())
+        Self::open(TempDir::new().unwrap(), TempDir::new().unwrap())
     }
 
     fn store(&self) -> &dyn Store {
@@ -44,16 +46,24 @@ impl Bench for RocksBench {
     fn crash(self) -> Self {
         let image = TempDir::new().unwrap();
         copy(self.directory.path(), image.path());
-        Self::open(image)
+        Self::open(image, self.beside)
     }
 
     fn reopen(mut self) -> Self {
         drop(self.store.take());
-        Self::open(self.directory)
+        Self::open(self.directory, self.beside)
     }
 
     fn compact(&self) {
         self.rocks().db.compact_range_cf(self.rocks().column_family(DEDUPE), None::<&[u8]>, None::<&[u8]>);
+    }
+
+    fn checkpoint_path(&self) -> PathBuf {
+        self.beside.path().join("copy")
+    }
+
+    fn open_checkpoint(&self, directory: &Path) -> Box<dyn Store> {
+        Box::new(RocksStore::open_read_only(directory).unwrap())
     }
 }
 
@@ -342,7 +352,7 @@ fn a_store_that_lacks_the_later_tables_is_read_as_it_is_and_gets_them_when_writt
     assert_eq!(rows(&*looked.snapshot(), Table::Counters).unwrap(), 1);
     assert_eq!(names().len(), 5, "a look makes nothing");
     drop(looked);
-    let bench = RocksBench::open(directory);
+    let bench = RocksBench::open(directory, TempDir::new().unwrap());
     let mut commit = Commit { position: Seq(4), ..Commit::default() };
     later.iter().for_each(|table| commit.rows.put(*table, b"row", b"value"));
     bench.store().commit(&commit).unwrap();
@@ -382,7 +392,7 @@ fn keeps_its_rows_and_gets(new: &[Table]) {
     let mut db = DB::open_cf(&rocksdb::Options::default(), directory.path(), names()).unwrap();
     new.iter().for_each(|table| db.drop_cf(table.name()).unwrap());
     drop(db);
-    let bench = RocksBench::open(directory);
+    let bench = RocksBench::open(directory, TempDir::new().unwrap());
     assert_eq!((bench.store().position(), bench.store().persisted()), (Seq(3), Seq(3)));
     assert_eq!(rows(&*bench.store().snapshot(), Table::Adjustments).unwrap(), 1);
     let mut after = Commit { position: Seq(4), ..Commit::default() };

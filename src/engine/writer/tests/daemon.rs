@@ -15,7 +15,7 @@ use crate::engine::state::State;
 use crate::engine::state::tests::caps::{assert_consistent, digest};
 use crate::engine::view::View;
 use crate::engine::writer::{Answer, CustomerSettings, Operation};
-use crate::engine::{Options, record, verify};
+use crate::engine::{Options, Verified, VerifyError, record, verify, verify_from};
 use crate::env::{Clock, Disk, ManualClock, SimDisk};
 use crate::journal::{self, Compression, Start};
 use crate::meter::{Aggregation, Amount, Cap, CapPeriod, Definition, Late, OnHardCap, PlanCap, Value};
@@ -338,6 +338,24 @@ impl Daemon {
             assert_consistent(&mut state);
             assert_eq!(digest(&state), expected);
         }
+    }
+
+    /// Takes a base checkpoint, and removes the segments that it covers.
+    pub fn cut(&mut self) -> Arc<dyn Store> {
+        self.commit();
+        let name = format!("base-{}", self.store.position());
+        let position = self.store.checkpoint(name.as_ref()).unwrap();
+        let journal = &mut self.running().journal;
+        journal.remove_below(position).unwrap();
+        assert!(journal.segments()[0].first_seq > Seq(1), "nothing was removed, so nothing is shown");
+        Arc::new(self.store.open_checkpoint(name.as_ref()).unwrap())
+    }
+
+    /// Holds the store against what the journal comes to over a base.
+    pub fn verify_from(&mut self, base: Option<&Arc<dyn Store>>) -> Result<Verified, VerifyError> {
+        self.commit();
+        let (disk, store): (Arc<dyn Disk>, Arc<dyn Store>) = (Arc::new(self.disk.clone()), self.store.clone());
+        verify_from(&disk, &store, base, &mut |_| {})
     }
 
     /// The same, and the store's rows are those of a refold.
