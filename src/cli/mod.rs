@@ -17,17 +17,24 @@ use clap::{Parser, Subcommand};
 use crate::config::{Config, Overrides, Report, Source};
 
 pub mod answer;
+mod audit;
+mod audit_trail;
+mod backfills;
 mod bench;
 mod check_config;
 pub mod client;
 pub mod daemon;
 mod deliveries;
 mod demo;
+mod evidence;
+mod explain;
 pub mod generate;
 mod inspect;
+mod listing;
 pub mod load;
 mod operator;
 mod process;
+mod reconcile;
 pub mod retry;
 mod run;
 mod scrape;
@@ -37,6 +44,7 @@ mod statement;
 mod text;
 pub mod totals;
 mod verify;
+mod void;
 
 /// EX_IOERR of sysexits.h.
 pub const EXIT_IO: u8 = 74;
@@ -80,6 +88,11 @@ enum Command {
     CheckConfig(check_config::Args),
     Send(send::Args),
     Statement(statement::Args),
+    Explain(explain::Args),
+    Reconcile(reconcile::Args),
+    Void(void::Args),
+    Backfills(backfills::Args),
+    Audit(audit::Args),
     Deliveries(deliveries::Args),
     Sinks(sinks::Args),
     Verify(verify::Args),
@@ -95,6 +108,11 @@ pub fn main() -> ExitCode {
         Command::CheckConfig(args) => check_config::run(&args, crate::app::recorded_meters),
         Command::Send(args) => send::run(args),
         Command::Statement(args) => statement::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Reconcile(args) => reconcile::run(&args),
+        Command::Void(args) => void::run(&args),
+        Command::Backfills(args) => backfills::run(&args),
+        Command::Audit(args) => audit::run(&args),
         Command::Deliveries(args) => deliveries::run(&args),
         Command::Sinks(args) => sinks::run(&args),
         Command::Verify(args) => verify::run(&args),

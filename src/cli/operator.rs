@@ -76,6 +76,11 @@ pub fn operate(client: &mut Client, path: &str, key: &str, body: &Value) -> anyh
 }
 
 fn read(path: &str, reply: &Reply) -> anyhow::Result<Value> {
-    anyhow::ensure!(reply.status == 200, "POST {path} was answered {}: {}", reply.status, reply.problem());
+    anyhow::ensure!(
+        matches!(reply.status, 200 | 202),
+        "POST {path} was answered {}: {}",
+        reply.status,
+        reply.problem()
+    );
     serde_json::from_slice(&reply.body).with_context(|| format!("POST {path}: the answer is not what was expected"))
 }

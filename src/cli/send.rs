@@ -23,7 +23,8 @@ use anyhow::Context;
 use clap::Args as ClapArgs;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::cli::client::{Target, exit_code};
+use crate::cli::backfills;
+use crate::cli::client::{Target, exit_code, percent_encode};
 
 use deliver::{Deliver, Format};
 use lines::Lines;
@@ -35,6 +36,7 @@ Examples:
   zcat usage.ndjson.gz | meterd send - --url http://meterd.internal:8080 --rejects rejected.ndjson
   meterd send --cloudevents events.ndjson --batch 5000 --connections 8
   meterd send usage.ndjson --json | jq .rejected
+  meterd send history.ndjson --backfill import-2025
 
 A line is a native event, {\"usage_event_id\":\"…\",\"customer\":\"…\",\"meter\":\"…\",\"quantity\":1}, or with --cloudevents a \
 CloudEvent. Sending a file twice is safe: what was counted before is answered as a duplicate.
@@ -54,6 +56,9 @@ pub struct Args {
     /// The lines are CloudEvents in JSON
     #[arg(long)]
     pub cloudevents: bool,
+    /// Load them as a backfill of this name: however old they are, to be taken back whole if need be
+    #[arg(long, value_name = "ID", value_parser = backfills::parse_id)]
+    pub backfill: Option<String>,
     /// Events in a request
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     pub batch: u32,
@@ -87,6 +92,7 @@ fn send_file(args: &Args) -> anyhow::Result<bool> {
     let (reader, length) = open(&args.file)?;
     let rejects = args.rejects.as_deref().map(create).transpose()?;
     let mut summary = Summary::new(args.show, rejects);
+    summary.backfill.clone_from(&args.backfill);
     let bar = progress(length);
     let started = Instant::now();
     send(args, reader, &bar, &mut summary)?;
@@ -108,6 +114,8 @@ fn send(args: &Args, reader: Box<dyn BufRead + Send>, bar: &ProgressBar, summary
     let (batches_in, batches) = crossbeam_channel::bounded(connections);
     let (results_in, results) = crossbeam_channel::bounded(connections);
     let format = if args.cloudevents { Format::CloudEvents } else { Format::Native };
+    let backfill = args.backfill.as_deref().map(|id| format!("?backfill={}", percent_encode(id)));
+    let path = format!("/v1/events{}", backfill.unwrap_or_default());
     thread::scope(|scope| {
         let lines = Lines::new(reader, args.batch as usize);
         let read = move || lines.cut(&batches_in);
@@ -115,7 +123,8 @@ fn send(args: &Args, reader: Box<dyn BufRead + Send>, bar: &ProgressBar, summary
         for n in 0..connections {
             let (batches, results) = (batches.clone(), results_in.clone());
             let timeout = Duration::from_secs(args.timeout);
-            let mut deliver = Deliver::new(&args.url, format, timeout, Duration::from_secs(args.give_up_after))?;
+            let give_up_after = Duration::from_secs(args.give_up_after);
+            let mut deliver = Deliver::new(&args.url, path.clone(), format, timeout, give_up_after)?;
             let work = move || deliver.run(&batches, &results);
             thread::Builder::new().name(format!("send-{n}")).spawn_scoped(scope, work)?;
         }

@@ -76,7 +76,7 @@ pub enum Format {
     Json,
 }
 
-fn parse_period(text: &str) -> Result<String, String> {
+pub fn parse_period(text: &str) -> Result<String, String> {
     match text {
         "current" | "previous" => Ok(text.to_owned()),
         _ => text.parse::<Period>().map(|period| period.to_string()).map_err(|error| error.to_string()),

@@ -1,4 +1,4 @@
-//! Records of RFC 4180: CRLF, fields quoted where they must be, quotes doubled.
+//! Records of RFC 4180: CRLF, fields quoted where they must be, quotes doubled. [`Rows`] reads them.
 //!
 //! A spreadsheet runs a cell that starts with `=`, `+`, `-`, `@`, a tab or a carriage return as a formula, quoted or not.
 //! Customers' names come from outside, so a text that starts with one of these, or with an apostrophe, gets an apostrophe
@@ -6,6 +6,10 @@
 //! program takes one leading apostrophe off the columns of names (`tenant`, `customer`, `meter`; of alerts also `cap`, `period`,
 //! `usage_event_id`), and has the name as it was. `dimensions` and `soft` are JSON, so they start with a brace or a bracket
 //! and need nothing.
+
+mod reader;
+
+pub use reader::{CsvError, Row, Rows, unguarded};
 
 use std::fmt::Display;
 use std::io::Write;

@@ -39,15 +39,24 @@ pub struct Delivered {
 /// See the module.
 pub struct Deliver {
     client: Client,
+    /// With its query.
+    path: String,
     format: Format,
     policy: Policy,
     rng: Rng,
 }
 
 impl Deliver {
-    pub fn new(target: &Target, format: Format, timeout: Duration, give_up_after: Duration) -> std::io::Result<Self> {
+    /// `path`: where events go, with its query.
+    pub fn new(
+        target: &Target,
+        path: String,
+        format: Format,
+        timeout: Duration,
+        give_up_after: Duration,
+    ) -> std::io::Result<Self> {
         let client = Client::new(target, timeout)?;
-        Ok(Self { client, format, policy: Policy::until(give_up_after), rng: Rng::new() })
+        Ok(Self { client, path, format, policy: Policy::until(give_up_after), rng: Rng::new() })
     }
 
     /// Until there are no batches left, or something fatal has happened.
@@ -74,14 +83,14 @@ impl Deliver {
             delivered.unknown += lines.len() as u64;
             return;
         }
-        let (path, content_type) = match self.format {
-            Format::Native => ("/v1/events", "application/x-ndjson"),
-            Format::CloudEvents => ("/v1/events", "application/cloudevents-batch+json"),
+        let content_type = match self.format {
+            Format::Native => "application/x-ndjson",
+            Format::CloudEvents => "application/cloudevents-batch+json",
         };
         let body = body(self.format, &batch.text, lines);
         delivered.requests += 1;
         let mut retries = 0;
-        let (client, rng) = (&mut self.client, &mut self.rng);
+        let (client, path, rng) = (&mut self.client, &self.path, &mut self.rng);
         let answered = retry::post(client, path, content_type, &body, &self.policy, rng, &mut |_| retries += 1);
         delivered.retries += retries;
         let reply = match answered {

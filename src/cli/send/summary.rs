@@ -37,6 +37,8 @@ pub struct Summary {
     pub lines_read: u64,
     /// Those that were not blank.
     pub events_read: u64,
+    /// They were sent as this backfill.
+    pub backfill: Option<String>,
     requests: u64,
     retries: u64,
     unknown: u64,
@@ -58,6 +60,7 @@ impl Summary {
             elapsed: Duration::ZERO,
             lines_read: 0,
             events_read: 0,
+            backfill: None,
             requests: 0,
             retries: 0,
             unknown: 0,
@@ -117,6 +120,9 @@ impl Summary {
             counts.total(),
             self.requests
         )?;
+        if let Some(backfill) = &self.backfill {
+            writeln!(out, "backfill   {backfill}")?;
+        }
         for (name, count) in self.outcomes() {
             writeln!(out, "{name:10} {count}")?;
         }
@@ -150,6 +156,7 @@ impl Summary {
         let summary = json!({
             "complete": self.fatal.is_none(),
             "stopped_by": self.fatal,
+            "backfill": self.backfill,
             "lines": self.lines_read,
             "events": self.counts.total(),
             "accepted": self.counts.accepted,

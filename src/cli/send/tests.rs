@@ -13,6 +13,8 @@ use super::*;
 struct Fake {
     ids: HashMap<String, Value>,
     requests: u64,
+    /// Request lines, each once.
+    lines: std::collections::BTreeSet<String>,
     hangs_up: bool,
     status: Option<u16>,
 }
@@ -42,6 +44,9 @@ fn converse(stream: TcpStream, fake: &Mutex<Fake>) {
             let mut line = String::new();
             if reader.read_line(&mut line).unwrap_or(0) == 0 {
                 return;
+            }
+            if line.starts_with("POST ") {
+                fake.lock().lines.insert(line.trim_end().to_owned());
             }
             if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
                 length = value.trim().parse().unwrap();
@@ -104,6 +109,7 @@ fn args(url: Target, file: &Path) -> Args {
         file: file.into(),
         url,
         cloudevents: false,
+        backfill: None,
         batch: 10,
         connections: 3,
         give_up_after: 5,
@@ -118,6 +124,7 @@ fn sent(args: &Args) -> Summary {
     let (reader, _) = open(&args.file).unwrap();
     let rejects = args.rejects.as_deref().map(|path| create(path).unwrap());
     let mut summary = Summary::new(args.show, rejects);
+    summary.backfill.clone_from(&args.backfill);
     send(args, reader, &ProgressBar::hidden(), &mut summary).unwrap();
     summary.finish().unwrap();
     summary
@@ -203,4 +210,20 @@ fn gives_up_on_a_daemon_that_stays_away_and_says_so() {
     let json = json_of(&summary);
     assert!(json["stopped_by"].as_str().unwrap().starts_with("gave up after 1 attempts"), "{json}");
     assert_eq!(json["unanswered"].as_u64(), Some(10));
+}
+
+#[test]
+fn events_of_a_backfill_go_under_its_name_and_the_summary_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let (url, fake) = serve(Fake::default());
+    let path = file(directory.path(), (0..25).map(|n| format!("{{\"id\":\"e{n}\"}}")));
+    let plain = sent(&args(url.clone(), &path));
+    assert_eq!(json_of(&plain)["backfill"], Value::Null);
+    let summary = sent(&Args { backfill: Some("import-2025".into()), ..args(url, &path) });
+    assert_eq!(json_of(&summary)["backfill"], "import-2025");
+    let mut text = Vec::new();
+    summary.write_text(&mut text).unwrap();
+    assert!(String::from_utf8(text).unwrap().contains("\nbackfill   import-2025\n"));
+    let lines: Vec<String> = fake.lock().lines.iter().cloned().collect();
+    assert_eq!(lines, ["POST /v1/events HTTP/1.1", "POST /v1/events?backfill=import-2025 HTTP/1.1"]);
 }
