@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::delivery::webhook::SetupError;
 use crate::delivery::{self, Sink};
-use crate::engine::{self, Engine, Entropy, Failure, OpenError, Parts, Verified, VerifyError};
+use crate::engine::{self, Engine, Entropy, Failure, OpenError, Parts, Reverter, Verified, VerifyError};
 use crate::env::{Clock, Disk, OsDisk, SystemClock};
 use crate::meter::Definition;
 use crate::store::{RocksStore, Store, StoreError};
@@ -29,9 +29,11 @@ use crate::{http, metrics};
 
 mod directory;
 mod log;
+mod replay;
 mod sinks;
 
 pub use directory::{Directory, look};
+pub use replay::{Replay, audit, is_filled};
 
 /// The store's name in the data directory.
 const STORE: &str = "store";
@@ -57,6 +59,8 @@ pub enum AppError {
     Open(#[from] OpenError),
     #[error(transparent)]
     Verify(#[from] VerifyError),
+    #[error(transparent)]
+    Replay(#[from] engine::replay::ReplayFailed),
     #[error("sink {name}: {source}")]
     Sink { name: String, source: SetupError },
     #[error("{0}")]
@@ -94,7 +98,9 @@ fn run_logged(config: &Config) -> Result<(), AppError> {
         .enable_all()
         .build()
         .map_err(io("cannot start threads"))?;
+    let reverter = Reverter::start(&engine).map_err(io("cannot start threads"))?;
     let served = runtime.block_on(serve(config, &engine, sinks, metrics));
+    reverter.stop();
     match &served {
         Ok(()) => {
             engine.stop();

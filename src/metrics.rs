@@ -35,6 +35,7 @@ pub const WINDOWS_FINALIZED: &str = "meterd_windows_finalized_total";
 pub const PERIODS_FINALIZED: &str = "meterd_periods_finalized_total";
 pub const ADJUSTMENTS: &str = "meterd_adjustments_total";
 pub const EVENTS_RETRACTED: &str = "meterd_events_retracted_total";
+pub const BACKFILLS_REVERTING: &str = "meterd_backfills_reverting";
 pub const CLOCK_PAUSED: &str = "meterd_clock_paused";
 pub const CLOCK_JUMPS: &str = "meterd_clock_jumps_total";
 pub const CLOSE_LAG_SECONDS: &str = "meterd_close_lag_seconds";
@@ -100,6 +101,7 @@ pub fn describe() {
         "Events taken back: by a void, or with their backfill (once for each meter fed)."
     );
     describe_counter!(ADJUSTMENTS, "Adjustments: late events, once for each final window that they changed.");
+    describe_gauge!(BACKFILLS_REVERTING, "Backfills that are being taken back.");
     describe_gauge!(CLOCK_PAUSED, "1 while the clock has jumped ahead and nothing is closed or forgotten.");
     describe_counter!(CLOCK_JUMPS, "Jumps of the clock by more than clock.max_step ahead.");
     describe_gauge!(

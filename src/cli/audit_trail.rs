@@ -51,6 +51,12 @@ pub enum TrailFormat {
     Json,
 }
 
+impl TrailArgs {
+    pub fn is_json(&self) -> bool {
+        self.format == TrailFormat::Json
+    }
+}
+
 /// Exits 0 when the trail is written, 1 when the daemon cannot be asked, 74 for standard output.
 pub fn run_trail(args: &TrailArgs) -> ExitCode {
     exit_code("audit", write_trail(args).map(|()| true))

@@ -18,6 +18,7 @@ use crate::config::{Config, Overrides, Report, Source};
 
 pub mod answer;
 mod audit;
+mod audit_law;
 mod audit_trail;
 mod backfills;
 mod bench;
@@ -35,6 +36,7 @@ pub mod load;
 mod operator;
 mod process;
 mod reconcile;
+mod replay;
 pub mod retry;
 mod run;
 mod scrape;
@@ -97,6 +99,7 @@ enum Command {
     Sinks(sinks::Args),
     Verify(verify::Args),
     Inspect(inspect::Args),
+    Replay(replay::Args),
     Bench(bench::Args),
     Demo(demo::Args),
 }
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Sinks(args) => sinks::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Demo(args) => demo::run(args),
     }

@@ -11,7 +11,7 @@
 //!
 //! 1. Counts, sums and averages are subtracted from. What remains of a least, greatest, latest or of a set cannot be told from
 //!    the counter: it is computed from the events that are left, by whoever asks for the retraction, as of `Retraction::basis`.
-//!    The writer takes it only if none of its counters has changed since.
+//!    The writer takes it only if none of its counters has changed since, nor what the period's final windows come to.
 //! 2. A window that is not final just changes. A final one gets an adjustment, as by late usage.
 
 use crate::meter::{BillingPeriod, Value};
@@ -69,6 +69,8 @@ pub struct Change {
     pub period: BillingPeriod,
     /// What remains of the period's final windows; `Subtract` too if none of these windows is final.
     pub total: Remains,
+    /// The count of events of the period's final windows that `total` was computed against; of no meaning with `Subtract`.
+    pub total_count: u64,
     /// By start.
     pub windows: Vec<WindowChange>,
 }
@@ -83,11 +85,21 @@ pub struct WindowChange {
     pub is_final: bool,
     /// Events taken back.
     pub events: u64,
-    /// What they came to together; 0 for members.
+    /// What they came to together, of sums and averages; 0 of anything else.
     pub quantity: Quantity,
     /// The latest of their times.
     pub timestamp: Timestamp,
     pub remains: Remains,
+}
+
+impl Retraction {
+    /// Nothing of it was computed from a counter, so that it does not matter which retractions came before.
+    pub fn only_subtracts(&self) -> bool {
+        let remains = self.changes.iter().flat_map(|change| {
+            change.windows.iter().map(|window| &window.remains).chain(std::iter::once(&change.total))
+        });
+        remains.into_iter().all(|remains| *remains == Remains::Subtract)
+    }
 }
 
 /// What remains of an aggregate.

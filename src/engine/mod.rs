@@ -15,8 +15,11 @@
 //! | `overlay` | the rows that a fold changed, over those that were there |
 //! | `retention` | what of the journal is kept, and from which base the rest can be rebuilt |
 //! | `inspect` | what is on disk, for people |
+//! | `replay` | the log again, translated into another directory, and the two compared |
+//! | `audit` | the conservation law, from the journal alone |
 //! | `view` | what readers see |
 //! | `evidence` | the events behind it, from the journal |
+//! | `retract` | what remains once events are taken back, proposed to the writer |
 //!
 //! 1. Only `committer` changes durable state.
 //! 2. An engine has no globals: many can be open in one process, each on its own directory.
@@ -34,6 +37,7 @@ use crate::model::{Duration, Seq, TenantId, Timestamp};
 use crate::store::{Store, StoreError};
 
 mod admission;
+mod audit;
 mod batch;
 mod calendars;
 pub mod caps;
@@ -50,13 +54,16 @@ pub mod outbox;
 pub mod overlay;
 mod record;
 pub mod recovery;
+pub mod replay;
 mod retention;
+mod retract;
 mod state;
 mod verify;
 mod view;
 mod writer;
 
 pub use admission::{Gate, Permit, Refusal};
+pub use audit::{AuditFailed, Audited, Law, audit};
 pub use batch::{Batch, BatchBuilder, BatchError, Batches, NewEvent, NewFeed};
 pub use caps::{
     Alert, AlertEvent, AlertId, AlertState, AlertsPage, AlertsQuery, CapStatus, CapsChange, ListedAlert, MeterCaps,
@@ -80,11 +87,13 @@ pub use outbox::{
 pub use record::{EventRecord, FeedRecord, RecordError};
 pub use recovery::{Entropy, OpenError, Opened, Parts, Report, Running, lock};
 pub use retention::{Retention, Rule};
+pub use retract::{Differs, PlanError, Planner, RevertError, Reverter, Source, revert};
 pub use state::{LoadError, TenantTotals};
 pub use verify::{Difference, Verified, VerifyError, verify, verify_from};
 pub use view::{
     Adjustment, AdjustmentsPage, AdjustmentsQuery, CustomerUsagePage, MeterTotal, NearCap, NearestCaps, PeriodChoice,
-    PeriodTotal, ReadError, TotalsPage, TotalsQuery, TrailPage, TrailQuery, View, WindowQuery, WindowRow, WindowState,
+    PeriodTotal, ReadError, Standing, TotalsPage, TotalsQuery, TrailPage, TrailQuery, View, WindowQuery, WindowRow,
+    WindowState,
 };
 pub use writer::{Answer, ClockStatus, CommitJob, CustomerSettings, Group, Operation, Paused, Writer, WriterError};
 
@@ -241,6 +250,7 @@ impl Engine {
     }
 
     /// Looks an accepted event up by its id. The answer's `done` is `Found`. Blocks on the index, which may read the disk.
+    /// Changes nothing, so it is taken also while the disk is nearly full.
     pub fn find_event(
         &self,
         tenant: &TenantId,
@@ -248,7 +258,9 @@ impl Engine {
         usage_event_id: &str,
     ) -> Result<oneshot::Receiver<Answer>, FindError> {
         let lookup = self.0.batches.look_up(tenant, source, usage_event_id)?;
-        Ok(self.operate(Operation::Find(lookup))?)
+        let (permit, (reply, answer)) = (self.pass(), oneshot::channel());
+        self.send(Message::Operation(Box::new(Operation::Find(lookup)), (reply, permit)))?;
+        Ok(answer)
     }
 
     /// Takes back what a retraction says; with the one event of `replacement` counted instead. The answer's `done` is `Retracted`
@@ -347,6 +359,12 @@ impl Engine {
     /// The way from what is billed back to the events.
     pub fn evidence(&self) -> Evidence {
         self.0.evidence.clone()
+    }
+
+    /// Computes what is to be taken back.
+    pub fn planner(&self) -> Planner {
+        let (evidence, durable, failure) = (self.evidence(), self.0.shared.durable(), Some(self.failure()));
+        Planner::new(self.view(), Box::new(retract::Journaled { evidence, durable, failure }))
     }
 
     pub fn health(&self) -> Health {

@@ -25,8 +25,11 @@ use crate::model::{Duration, Incarnation, MeterId, RowKind, Seq, Timestamp};
 use crate::store::{Store, StoreError};
 
 mod caps;
-mod restored;
+pub(super) mod restored;
 mod trail;
+
+pub(super) use caps::record as record_caps;
+pub(super) use trail::Trail;
 
 /// Held while a process has the data directory open.
 const LOCK_FILE: &str = "lock";
@@ -363,7 +366,7 @@ fn changed_sinks<'a>(state: &State, configured: &'a [SinkDefinition]) -> Vec<&'a
 }
 
 /// The configured definitions that the log does not have in this form, with their numbers.
-fn changed_meters<'a>(
+pub(super) fn changed_meters<'a>(
     recorded: &[Definition],
     configured: &'a [Definition],
 ) -> Result<Vec<(MeterId, &'a Definition)>, OpenError> {

@@ -30,7 +30,7 @@ mod stored;
 mod totals;
 
 pub use adjustments::{Adjustment, AdjustmentsPage, AdjustmentsQuery};
-pub use corrections::{TrailPage, TrailQuery};
+pub use corrections::{Standing, TrailPage, TrailQuery};
 pub use customers::{CustomerUsagePage, MeterTotal};
 pub use nearest::{NearCap, NearestCaps};
 pub use totals::{PeriodChoice, PeriodTotal, TotalsPage, TotalsQuery};
@@ -169,6 +169,11 @@ impl View {
             }
             resume = place;
         }
+    }
+
+    /// For those inside the engine who read more than rows.
+    pub(in crate::engine) fn state(&self) -> &RwLock<State> {
+        &self.state
     }
 
     /// The newest time that was believed.

@@ -1,15 +1,18 @@
-//! The members that checks and reservations share with events, by the rules of events: a name, a quantity, a meter.
+//! The members that several routes share, by the rules of events: a name, a quantity, a meter; and the reason for what is done.
 //!
 //! `place` is where the object stands in the body, as a pointer: `""` for the body itself, `"/3"` for an array's element.
 
 use std::fmt::Display;
 
-use crate::http::ingest::json::Item;
+use crate::http::ingest::json::{Item, Value};
 use crate::http::ingest::rejection::{self, Named, Rejection};
 use crate::http::problem::Problem;
 use crate::meter::caps::can_be_capped;
 use crate::meter::{Meter, Meters};
 use crate::model::{Code, Quantity};
+
+/// The longest reason, in bytes.
+const REASON_BYTES_MAX: usize = 500;
 
 /// An object's members, each in the place of its name; one of another name is refused.
 pub fn members<'t, 'a, const N: usize>(
@@ -43,6 +46,20 @@ pub fn invalid(place: impl Display, field: &str, code: Code, fault: impl Display
 /// A name that must be there.
 pub fn name<'t>(item: Option<Item<'t, '_>>, place: impl Display, field: &'static str) -> Result<&'t str, Problem> {
     rejection::required_name(field, item).map_err(|rejection| refused(place, field, &rejection))
+}
+
+/// Why an operator does something that cannot be undone: 1 to [`REASON_BYTES_MAX`] bytes.
+pub fn reason<'t>(item: Option<Item<'t, '_>>) -> Result<&'t str, Problem> {
+    const FIELD: &str = "/reason";
+    let fault = match item.map(Item::value) {
+        Some(Value::Text(text)) if (1..=REASON_BYTES_MAX).contains(&text.len()) => return Ok(text),
+        None | Some(Value::Null) => return Err(invalid("", FIELD, Code::MissingField, "is missing")),
+        Some(Value::Text(text)) if text.is_empty() => {
+            return Err(invalid("", FIELD, Code::MissingField, "is empty"));
+        }
+        Some(_) => "must be a string of 1 to 500 bytes",
+    };
+    Err(invalid("", FIELD, Code::InvalidField, fault))
 }
 
 /// A quantity that may be left out.

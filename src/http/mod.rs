@@ -8,9 +8,12 @@
 //! | `problem` | every error a client can get, and its status |
 //! | `body`, `params`, `document` | reads bodies, paths, query strings and small JSON documents within their limits |
 //! | `parsers` | threads that parse large bodies |
-//! | `fields` | the members that checks and reservations share with events |
+//! | `fields` | the members that several routes share |
 //! | `read` | runs reads where blocking is allowed, and waits until what they saw is durable |
 //! | `ingest` | `POST /v1/events`: bytes to batches, outcomes to answers |
+//! | `events` | `GET /v1/events`, `POST /v1/events:void`: the events behind the numbers, and the way to take one back |
+//! | `backfills` | `/v1/backfills`: loads of history |
+//! | `audit` | `GET /v1/audit`: who changed what |
 //! | `query` | `GET /v1/meters…`, `GET /v1/customers/{customer}/usage`: windows to rows |
 //! | `totals`, `adjustments` | `GET /v1/periods/{period}/totals`, `GET /v1/adjustments`: what billing pulls |
 //! | `check` | `POST /v1/check`: may a customer use so much more? |
@@ -29,6 +32,8 @@
 
 mod adjustments;
 mod alerts;
+mod audit;
+mod backfills;
 mod body;
 mod caps;
 mod check;
@@ -36,6 +41,7 @@ mod clock;
 mod customers;
 mod deliveries;
 mod document;
+mod events;
 mod fields;
 mod health;
 mod idempotency;
@@ -55,5 +61,6 @@ mod sinks;
 mod totals;
 mod watched;
 
+pub use ingest::again::Again;
 pub use options::Options;
 pub use server::serve;

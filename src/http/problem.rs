@@ -10,7 +10,7 @@ use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use axum::response::IntoResponse;
 use serde::Serialize;
 
-use crate::engine::{ReadError, Refusal, Refused};
+use crate::engine::{EvidenceError, FindError, ReadError, Refusal, Refused};
 use crate::http::ingest::FramingError;
 use crate::meter;
 use crate::metrics::INGEST_REFUSED;
@@ -117,6 +117,11 @@ impl Problem {
     pub fn coded(code: Code, pointer: String, detail: impl Into<String>) -> Self {
         let (status, code) = (StatusCode::BAD_REQUEST, code.as_str());
         Problem::Coded { status, code, pointer: Some(pointer), detail: detail.into() }
+    }
+
+    /// What is asked for is not there, nor by another name.
+    pub fn absent(code: &'static str, detail: impl Into<String>) -> Self {
+        Problem::Coded { status: StatusCode::NOT_FOUND, code, pointer: None, detail: detail.into() }
     }
 
     /// What is asked for does not go with what is there.
@@ -246,6 +251,25 @@ impl From<ReadError> for Problem {
             ReadError::Store(_) | ReadError::Damaged(_) => {
                 tracing::error!(%error, "a read failed");
                 Problem::StoreUnreadable
+            }
+        }
+    }
+}
+
+impl From<EvidenceError> for Problem {
+    fn from(error: EvidenceError) -> Self {
+        tracing::error!(%error, "the events in the journal cannot be read");
+        Problem::StoreUnreadable
+    }
+}
+
+impl From<FindError> for Problem {
+    fn from(error: FindError) -> Self {
+        match error {
+            FindError::Refused(refusal) => Problem::Refused(refusal),
+            FindError::Store(_) => {
+                tracing::error!(%error, "the index of ids cannot be read");
+                Problem::IndexUnreadable
             }
         }
     }

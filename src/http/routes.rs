@@ -15,11 +15,14 @@ use tokio::sync::Semaphore;
 use crate::engine::Engine;
 use crate::http::adjustments;
 use crate::http::alerts;
+use crate::http::audit;
+use crate::http::backfills;
 use crate::http::caps;
 use crate::http::check::{self, Desk};
 use crate::http::clock;
 use crate::http::customers;
 use crate::http::deliveries;
+use crate::http::events;
 use crate::http::health;
 use crate::http::ingest;
 use crate::http::instruments::Instruments;
@@ -74,7 +77,11 @@ impl App {
 /// Every route of the edge.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
-        .route("/v1/events", post(ingest::post_events))
+        .route("/v1/events", get(events::list_events).post(ingest::post_events))
+        .route("/v1/events:void", post(events::void_event))
+        .route("/v1/backfills", get(backfills::list_backfills))
+        .route("/v1/backfills/{backfill}", get(backfills::get_backfill).post(backfills::post_backfill))
+        .route("/v1/audit", get(audit::list_audit))
         .route("/v1/meters", get(query::list_meters))
         .route("/v1/meters/{meter}", get(query::get_meter))
         .route("/v1/meters/{meter}/usage", get(query::meter_usage))

@@ -210,6 +210,13 @@ impl Aggregate {
         matches!(self, Aggregate::Unique(members) if members.is_approximate())
     }
 
+    /// Makes a set an estimate, if it is not one yet: what became an estimate once is one for good, however few remain.
+    pub fn make_approximate(&mut self) {
+        if let Aggregate::Unique(members) = self {
+            members.make_approximate();
+        }
+    }
+
     /// The members of an exact set, in no particular order; nothing for anything else.
     pub fn members(&self) -> impl Iterator<Item = u128> + '_ {
         let members = if let Aggregate::Unique(members) = self { Some(members) } else { None };

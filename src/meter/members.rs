@@ -154,7 +154,10 @@ impl Members {
     /// Takes a member out of an exact set; true if it was there.
     pub(super) fn remove(&mut self, member: u128) -> bool {
         let Set::Exact(set) = &mut self.set else { return false };
-        set.find_entry(place(&member), |known| *known == member).map(|found| drop(found.remove())).is_ok()
+        match set.find_entry(place(&member), |known| *known == member) {
+            Ok(found) => found.remove().0 == member,
+            Err(_) => false,
+        }
     }
 
     pub(super) fn restore_sketch(&mut self, at_least: u64, sketch: Hll) {
@@ -174,6 +177,10 @@ impl Members {
     }
 
     /// Makes the set an estimate, if it is not one yet.
+    pub(super) fn make_approximate(&mut self) {
+        self.approximate();
+    }
+
     fn approximate(&mut self) -> (&mut u64, &mut Hll) {
         if let Set::Exact(set) = &self.set {
             let mut sketch = Box::new(Hll::new());

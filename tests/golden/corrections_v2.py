@@ -78,7 +78,7 @@ def without(*members):
 def change(meter, total, start, remains):
     changed = window(start * HOUR, (start + 1) * HOUR) + u64(7) + u8(start > 0) + u64(1)
     changed += quantity(-2_500_000_000_000) + i64(start * HOUR + 5) + remains
-    return sized(b"\x00\x04acme\x00\x03c-1") + u16(meter) + JANUARY + total + u32(1) + changed
+    return sized(b"\x00\x04acme\x00\x03c-1") + u16(meter) + JANUARY + total + u64(9) + u32(1) + changed
 
 
 raw = b'{"usage_event_id":"e"}'

@@ -11,4 +11,4 @@ mod race;
 mod readme;
 mod refusals;
 mod reservations;
-mod scene;
+pub mod scene;

@@ -114,7 +114,7 @@ async fn every_error_is_a_problem_with_its_status() {
         ("GET", "/v1/meters/nope", 404, Value::Null),
         ("GET", "/v1/meters/nope/usage", 404, Value::Null),
         ("GET", "/v1/meters/%ff", 400, Value::Null),
-        ("GET", "/v1/events", 405, Value::Null),
+        ("PUT", "/v1/events", 405, Value::Null),
         ("DELETE", "/v1/meters", 405, Value::Null),
         ("GET", "/v1/meters?verbose", 400, json!("verbose")),
         ("GET", "/v1/meters/tokens/usage?form=1", 400, json!("form")),

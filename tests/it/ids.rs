@@ -155,3 +155,21 @@ fn a_cloudevent_without_an_id_needs_every_meter_it_feeds_to_allow_it() {
     assert_eq!((&refused["code"], &refused["usage_event_id"]), (&json!("missing_field"), &Value::Null), "{answer}");
     assert_eq!(refused["detail"], "/id is missing, and meter \"strict\" has no derive_id to make one by");
 }
+
+#[test]
+fn an_id_that_was_derived_is_shown_with_its_event_and_leads_back_to_it() {
+    let home = Home::new(&format!("{SMALL}{WEAK}"));
+    let daemon = home.start();
+    let mut client = client(&daemon);
+    let event = json!([{"customer": "c", "meter": "calls", "source": "s"}]);
+    let (_, answer) = post(&mut client, "/v1/events?results=all", &event);
+    let id = answer["events"][0]["usage_event_id"].as_str().unwrap().to_owned();
+    assert!(id.starts_with("derived:"), "{answer}");
+    let listed: Value = client.get_json("/v1/events?customer=c").unwrap();
+    assert_eq!((&listed["data"][0]["usage_event_id"], &listed["data"][0]["seq"]), (&json!(id), &answer["seq"]));
+    let found: Value = client.get_json(&format!("/v1/events?id={id}&source=s")).unwrap();
+    assert_eq!(found["data"], listed["data"]);
+    let (status, voided) =
+        post(&mut client, "/v1/events:void", &json!({"usage_event_id": id, "source": "s", "reason": "a test"}));
+    assert_eq!((status, &voided["event_seq"]), (200, &answer["seq"]), "{voided}");
+}

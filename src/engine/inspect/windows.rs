@@ -77,8 +77,8 @@ impl Reader<'_> {
             Table::Counters => decode_counter(start, value, self.definition),
             _ => decode_window(start, value, self.definition),
         };
-        let (mut counter, _) = decoded.ok_or_else(damaged)?;
-        load_members(self.snapshot, Table::Members, row, &mut counter.aggregate)?;
+        let (mut counter, members) = decoded.ok_or_else(damaged)?;
+        load_members(self.snapshot, Table::Members, row, (&mut counter.aggregate, members.into()))?;
         let period = self.head.periods().iter().find(|(id, _)| *id == counter.period).map(|(_, info)| &info.period);
         let dimensions = dimensions(self.head, &name);
         lines.push(WindowLine {
@@ -127,7 +127,8 @@ impl Reader<'_> {
             written: row.written,
         };
         if let Some(base) = &mut row.counter.base {
-            load_members(self.snapshot, Table::PeriodMembers, &[key, &[IN_TOTAL]].concat(), &mut base.aggregate)?;
+            let set = (&mut base.aggregate, row.members[0].into());
+            load_members(self.snapshot, Table::PeriodMembers, &[key, &[IN_TOTAL]].concat(), set)?;
             (line.event_count, line.late_count) = (base.event_count, Some(base.late_count));
             (line.value, line.approximate) = (base.aggregate.value(base.event_count), base.aggregate.is_approximate());
         }

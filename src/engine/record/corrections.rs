@@ -13,7 +13,7 @@
 //! | --- | --- |
 //! | cause 0, void | event's seq u64 · key u128 · usage_event_id, source, customer, reason texts |
 //! | cause 1, revert | backfill u32 |
-//! | change | series name (u16 length) · meter u16 · period name text, start, end i64 · total: remains · windows u32, then each window |
+//! | change | series name (u16 length) · meter u16 · period name text, start, end i64 · total: remains · total count u64 · windows u32, then each window |
 //! | window | start, end i64 · event count u64 · final u8 · events u64 · quantity i128 · timestamp i64 · remains |
 //! | remains | u8: 0 subtract · 1 is, aggregate (u32 length) · 2 without, members u32, then each u128 |
 //!
@@ -119,6 +119,7 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
     put_text(out, &change.period.label.to_string());
     put_window(out, change.period.bounds);
     put_remains(out, &change.total);
+    out.extend_from_slice(&change.total_count.to_le_bytes());
     out.extend_from_slice(&len_u32(change.windows.len()).to_le_bytes());
     for window in &change.windows {
         put_window(out, window.window);
@@ -215,6 +216,7 @@ fn read_change(cursor: &mut Cursor<'_>) -> Option<Change> {
         meter: MeterId(cursor.u16()?),
         period: BillingPeriod { label: cursor.text()??.parse().ok()?, bounds: cursor.window()? },
         total: read_remains(cursor)?,
+        total_count: cursor.u64()?,
         windows: (0..cursor.u32()?).map(|_| read_window(cursor)).collect::<Option<_>>()?,
     })
 }

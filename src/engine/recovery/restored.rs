@@ -27,6 +27,15 @@ pub fn read(disk: &dyn Disk) -> Result<Option<String>, OpenError> {
     Ok(Some(if reason.is_empty() { "restored".to_owned() } else { reason }))
 }
 
+/// Marks the directory, durably.
+pub fn write(disk: &dyn Disk, reason: &str) -> Result<(), OpenError> {
+    let written = disk.create(Path::new(FILE)).and_then(|file| {
+        file.write_all_at(0, reason.as_bytes())?;
+        file.sync_data()
+    });
+    written.and_then(|()| disk.sync_dir(Path::new(""))).map_err(|source| OpenError::Mark { file: FILE, source })
+}
+
 /// A crash before this is durable begins one more incarnation: no harm.
 pub fn remove(disk: &dyn Disk) -> Result<(), OpenError> {
     disk.remove(Path::new(FILE)).and_then(|()| disk.sync_dir(Path::new(""))).map_err(unreadable)

@@ -11,6 +11,8 @@
 //! 2. A period is closed after its last window. No window is opened in it after that, nor one that was closed before: past
 //!    `closed_to` neither can be, and up to it the store is asked.
 
+use std::ops::Range;
+
 use super::closing::Due;
 use super::{CounterRef, FoldError, Naming, OutboxContent, State};
 use crate::engine::outbox::UsageChange;
@@ -30,7 +32,12 @@ impl State {
     /// The next windows or periods that are over, grace included, by `now`: all of one meter with the same bounds, at most
     /// `limit`.
     pub fn next_slice(&mut self, now: Timestamp, limit: usize) -> Option<Slice> {
-        for meter in 0..self.definitions.len() {
+        self.next_slice_of(0..self.definitions.len(), now, limit)
+    }
+
+    /// The same, of these meters.
+    pub fn next_slice_of(&mut self, meters: Range<usize>, now: Timestamp, limit: usize) -> Option<Slice> {
+        for meter in meters {
             let (meter, ended) = (MeterId(meter as u16), now.saturating_sub(self.definitions[meter].grace));
             while let Some(due) = self.closing.due(meter, ended) {
                 let mut series = self.closing.take(&due, limit);
@@ -70,6 +77,12 @@ impl State {
                 .any(|counter| !counter.is_final && self.periods.get(counter.period).period.bounds == due.bounds),
         };
         open && series.meter == due.meter
+    }
+
+    /// Whether a series has this window, or this billing period, and it is not final.
+    pub fn can_close(&self, (kind, meter, bounds): (ClosedKind, MeterId, Window), name: &[u8]) -> bool {
+        let found = self.table.find(self.hasher.hash(name), name);
+        found.is_some_and(|number| self.is_open(&Due { kind, meter, bounds }, number))
     }
 
     /// The slice as a record.

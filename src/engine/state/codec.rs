@@ -32,6 +32,7 @@ const FINAL: u8 = 1;
 const HAS_BASE: u8 = 2;
 const HAS_ORIGINAL: u8 = 4;
 const HAS_HARD: u8 = 8;
+const HAS_TAKEN: u8 = 16;
 
 /// A late event's effect, as its row holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,11 +120,13 @@ pub fn encode_period(out: &mut Vec<u8>, name: &[u8], bounds: Window, counter: &P
     out.clear();
     let flag = |flag: u8, set: bool| if set { flag } else { 0 };
     let original = counter.base.as_ref().and_then(|base| base.original.as_ref());
+    let taken = counter.base.as_ref().map(|base| base.taken_count).filter(|taken| *taken > 0);
     out.push(
         flag(FINAL, counter.is_final)
             | flag(HAS_BASE, counter.base.is_some())
             | flag(HAS_ORIGINAL, original.is_some())
-            | flag(HAS_HARD, counter.hard.is_some()),
+            | flag(HAS_HARD, counter.hard.is_some())
+            | flag(HAS_TAKEN, taken.is_some()),
     );
     put_time(out, bounds.end);
     out.extend_from_slice(&counter.period.0.to_le_bytes());
@@ -131,6 +134,7 @@ pub fn encode_period(out: &mut Vec<u8>, name: &[u8], bounds: Window, counter: &P
     let Some(base) = &counter.base else { return };
     out.extend_from_slice(&base.event_count.to_le_bytes());
     out.extend_from_slice(&base.late_count.to_le_bytes());
+    taken.iter().for_each(|taken| out.extend_from_slice(&taken.to_le_bytes()));
     let content = Content {
         name,
         bounds,
@@ -285,6 +289,7 @@ pub fn decode_period(start: Timestamp, value: &[u8], definition: &Definition) ->
         return cursor.0.is_empty().then_some(PeriodRow { counter, bounds, written: None, members: [0; 2] });
     }
     let (event_count, late_count) = (cursor.u64()?, cursor.u64()?);
+    let taken_count = if flags & HAS_TAKEN == 0 { 0 } else { cursor.u64()? };
     let (last, aggregate) = read_final(&mut cursor)?;
     let (aggregate, in_total) = Aggregate::decode(aggregate, definition).ok()?;
     let (original, in_original) = if flags & HAS_ORIGINAL == 0 {
@@ -294,7 +299,9 @@ pub fn decode_period(start: Timestamp, value: &[u8], definition: &Definition) ->
         (Some(original), members)
     };
     counter.revision = last.revision;
-    counter.base = Some(Box::new(Base { event_count, late_count, changed_at: last.changed_at, aggregate, original }));
+    let changed_at = last.changed_at;
+    let base = Base { event_count, late_count, taken_count, changed_at, aggregate, original };
+    counter.base = Some(Box::new(base));
     Some(PeriodRow { counter, bounds, written: Some((last.incarnation, last.hash)), members: [in_total, in_original] })
 }
 

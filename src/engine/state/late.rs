@@ -31,7 +31,7 @@ impl State {
             if let Some(value) = self.store.get(Table::Windows, &name)? {
                 let (mut counter, members) =
                     decode_window(feed.window.start, &value, definition).ok_or_else(damaged)?;
-                let found = self.recall_members(Table::Members, &name, &mut counter.aggregate)?;
+                let found = self.recall_members(Table::Members, &name, (&mut counter.aggregate, members.into()))?;
                 (found == u64::from(members)).then_some(()).ok_or_else(damaged)?;
                 window = Some(counter);
             }
@@ -59,18 +59,24 @@ impl State {
         for (set, aggregate) in row.counter.base.iter_mut().flat_map(|base| base.sets()) {
             name.truncate(length);
             name.push(set);
-            let found = self.recall_members(Table::PeriodMembers, &name, aggregate)?;
-            (found == u64::from(members[usize::from(set)])).then_some(()).ok_or_else(damaged)?;
+            let expected = members[usize::from(set)].into();
+            let found = self.recall_members(Table::PeriodMembers, &name, (aggregate, expected))?;
+            (found == expected).then_some(()).ok_or_else(damaged)?;
         }
         Ok(Some(row.counter))
     }
 
     /// Takes a snapshot only where there is a set to be read: most meters have none.
-    fn recall_members(&self, table: Table, prefix: &[u8], aggregate: &mut Aggregate) -> Result<u64, StoreError> {
-        if !aggregate.takes_members() {
+    fn recall_members(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        (aggregate, expected): (&mut Aggregate, u64),
+    ) -> Result<u64, StoreError> {
+        if !aggregate.takes_members() || expected == 0 {
             return Ok(0);
         }
-        load_members(&*self.store.snapshot(), table, prefix, aggregate)
+        load_members(&*self.store.snapshot(), table, prefix, (aggregate, expected))
     }
 
     fn put_back(&mut self, feed: &Feed<'_>, window: Option<Counter>, period: Option<PeriodCounter>) {

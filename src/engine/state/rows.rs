@@ -271,7 +271,7 @@ impl State {
         let damaged = |key: Vec<u8>| LoadError::Damaged { table, key };
         let definition = &self.definitions[usize::from(self.table.get(number).meter.0)];
         let mut loaded = crate::meter::Aggregate::new(definition);
-        let found = load_members(snapshot, table, &key, &mut loaded)?;
+        let found = load_members(snapshot, table, &key, (&mut loaded, expected))?;
         if found != expected {
             return Err(LoadError::Members { key, expected, found });
         }

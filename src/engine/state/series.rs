@@ -62,6 +62,8 @@ pub struct Base {
     pub event_count: u64,
     /// Events that came too late for their windows; they are counted above, too.
     pub late_count: u64,
+    /// Events of final windows that were taken back; they are counted above no more, but in `original` still.
+    pub taken_count: u64,
     /// When a window was added, or an adjustment, last.
     pub changed_at: Timestamp,
     pub aggregate: Aggregate,
@@ -105,9 +107,14 @@ impl PeriodCounter {
 }
 
 impl Base {
+    /// Events of `original`, if there is one.
+    pub fn original_count(&self) -> u64 {
+        (self.event_count + self.taken_count).saturating_sub(self.late_count)
+    }
+
     pub fn new(definition: &Definition) -> Self {
         let aggregate = Aggregate::new(definition);
-        Self { event_count: 0, late_count: 0, changed_at: Timestamp::MIN, aggregate, original: None }
+        Self { event_count: 0, late_count: 0, taken_count: 0, changed_at: Timestamp::MIN, aggregate, original: None }
     }
 
     /// Its totals, each with the mark that its members' rows have.

@@ -4,8 +4,8 @@ use super::{ReadError, View};
 use crate::engine::corrections::{Backfill, Basis, TrailEntry, Voided};
 use crate::engine::state::LoadError;
 use crate::engine::state::corrections::codec::{decode_trail, decode_void, void_key};
-use crate::model::{Seq, TenantId};
-use crate::store::Table;
+use crate::model::{Seq, TenantId, Timestamp};
+use crate::store::{Store, Table};
 
 #[derive(Clone, Debug)]
 pub struct TrailQuery {
@@ -15,6 +15,17 @@ pub struct TrailQuery {
     /// Only actions that begin like this.
     pub action: Option<String>,
     pub limit: usize,
+}
+
+/// What became of an event since it was accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// It was taken back by itself.
+    pub voided: Option<Voided>,
+    /// The name of the backfill that brought it.
+    pub backfill: Option<String>,
+    /// It went with its backfill, at this time.
+    pub reverted_at: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -57,11 +68,37 @@ impl View {
         }
         let store = state.store().clone();
         drop(state);
-        let mut name = Vec::with_capacity(64);
-        void_key(&mut name, tenant.as_str(), event);
-        let damaged = || LoadError::Damaged { table: Table::Voids, key: name.clone() };
-        let row = store.get(Table::Voids, &name)?;
-        Ok(row.map(|row| decode_void(&row).ok_or_else(damaged)).transpose()?)
+        stored_void(&*store, tenant, event)
+    }
+
+    /// What became of events, in their order, and the record that this is as of. A few thousand at most: the writer waits
+    /// meanwhile.
+    pub fn standings(&self, tenant: &TenantId, events: &[Seq]) -> Result<(Vec<Standing>, Seq), ReadError> {
+        let mut stored = Vec::new();
+        let state = self.state.read();
+        let corrections = state.corrections();
+        let mut standings: Vec<Standing> = events
+            .iter()
+            .enumerate()
+            .map(|(place, event)| {
+                let voided = corrections.voided(*event).and_then(|_| {
+                    let recent = corrections.recent_void(*event).cloned();
+                    if recent.is_none() {
+                        stored.push((place, *event));
+                    }
+                    recent
+                });
+                let backfill = corrections.backfill_of(*event);
+                let reverted_at = backfill.and_then(|backfill| backfill.reverted_at);
+                Standing { voided, backfill: backfill.map(|backfill| backfill.id.clone()), reverted_at }
+            })
+            .collect();
+        let (store, seq) = (state.store().clone(), state.position());
+        drop(state);
+        for (place, event) in stored {
+            standings[place].voided = stored_void(&*store, tenant, event)?;
+        }
+        Ok((standings, seq))
     }
 
     /// Whether an event does not count any more: it was taken back by itself, or went with its backfill.
@@ -110,4 +147,12 @@ impl View {
         rows.truncate(query.limit);
         Ok(TrailPage { rows, more, seq })
     }
+}
+
+fn stored_void(store: &dyn Store, tenant: &TenantId, event: Seq) -> Result<Option<Voided>, ReadError> {
+    let mut name = Vec::with_capacity(64);
+    void_key(&mut name, tenant.as_str(), event);
+    let damaged = || LoadError::Damaged { table: Table::Voids, key: name.clone() };
+    let row = store.get(Table::Voids, &name)?;
+    Ok(row.map(|row| decode_void(&row).ok_or_else(damaged)).transpose()?)
 }

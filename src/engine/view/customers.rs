@@ -132,7 +132,8 @@ fn add_row(
     let Some(sum) = sum else { return Ok(()) };
     let period = decode_period(bounds.start, value, &meter.definition).ok_or_else(damaged)?;
     if let Some(mut base) = period.counter.base {
-        load_members(snapshot, Table::PeriodMembers, &[row, &[IN_TOTAL]].concat(), &mut base.aggregate)?;
+        let set = (&mut base.aggregate, period.members[0].into());
+        load_members(snapshot, Table::PeriodMembers, &[row, &[IN_TOTAL]].concat(), set)?;
         sum.aggregate.merge(&base.aggregate)?;
         sum.event_count += base.event_count;
     }

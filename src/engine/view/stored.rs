@@ -64,8 +64,8 @@ impl Reader<'_> {
             return Ok(None);
         }
         let meter = self.meters.by_slug(name.meter).ok_or_else(damaged)?;
-        let (mut counter, _) = decode_window(start, value, &meter.definition).ok_or_else(damaged)?;
-        load_members(self.snapshot, Table::Members, row, &mut counter.aggregate)?;
+        let (mut counter, members) = decode_window(start, value, &meter.definition).ok_or_else(damaged)?;
+        load_members(self.snapshot, Table::Members, row, (&mut counter.aggregate, members.into()))?;
         visit(WindowRow {
             meter: meter.id,
             customer: name.customer,

@@ -328,7 +328,8 @@ impl Reader<'_> {
         let source = again.as_deref().unwrap_or(self.snapshot);
         for (set, aggregate) in known.counter.base.iter_mut().flat_map(|base| base.sets()) {
             debug_assert!(set == IN_TOTAL || set == IN_ORIGINAL, "there are no other sets");
-            load_members(source, Table::PeriodMembers, &[&row.key[..], &[set]].concat(), aggregate)?;
+            let expected = known.members[usize::from(set)].into();
+            load_members(source, Table::PeriodMembers, &[&row.key[..], &[set]].concat(), (aggregate, expected))?;
         }
         let period = BillingPeriod { label: row.label, bounds };
         let source = Source { key: &key, meter: *meter, definition, period, incarnation: self.incarnation, hard: None };
@@ -377,12 +378,14 @@ fn total(
     let mut original = base.and_then(|base| base.original.clone());
     let late = base.map_or(0, |base| base.late_count);
     let mut event_count = base.map_or(0, |base| base.event_count);
+    let mut original_count = base.map_or(0, |base| base.original_count());
     for (window, events) in open {
         aggregate.merge(window)?;
         if let Some(original) = &mut original {
             original.merge(window)?;
         }
         event_count += events;
+        original_count += events;
     }
     let value = aggregate.value(event_count);
     let damaged = || LoadError::Damaged { table: Table::Periods, key: source.key.to_vec() };
@@ -396,7 +399,7 @@ fn total(
         period: label.to_string(),
         bounds,
         value,
-        original: original.map_or(value, |original| original.value(event_count - late)),
+        original: original.map_or(value, |original| original.value(original_count)),
         event_count,
         adjustments: late,
         revision: counter.revision,

@@ -37,9 +37,17 @@ impl<R> Writer<R> {
     /// The record of an accepted event, whether it was taken back since or not.
     pub(super) fn find(&self, state: &State, lookup: &Lookup) -> Result<Done, StoreError> {
         let (horizon, corrections) = (state.clock().horizon(), state.corrections());
-        let recent = self.recent.get(lookup.key, lookup.index_position).or_else(|| self.recent.get_open(lookup.key));
+        let (mut position, mut indexed) = (lookup.index_position, lookup.indexed);
+        if position < self.recent.floor() {
+            // What came to the index since the look-up is recent no more.
+            let mut found = Vec::new();
+            position = self.index.position();
+            self.index.look_up(&[lookup.key], &mut found)?;
+            indexed = found.pop().flatten();
+        }
+        let recent = self.recent.get(lookup.key, position).or_else(|| self.recent.get_open(lookup.key));
         let is_known = |entry: &IdEntry| entry.seq >= horizon && !corrections.is_reverted(entry.seq);
-        if let Some(entry) = recent.or(lookup.indexed).filter(is_known) {
+        if let Some(entry) = recent.or(indexed).filter(is_known) {
             return Ok(Done::Found(Some(entry.seq)));
         }
         // A backfill knows its ids for as long as it is there.

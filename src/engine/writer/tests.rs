@@ -5,6 +5,7 @@ mod bases;
 mod caps;
 mod consistency;
 mod daemon;
+mod find;
 mod nearest;
 mod periods;
 mod reservations;

@@ -112,6 +112,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_retry_of_what_was_taken_back_is_a_listed_duplicate_that_says_so() {
+        for all_results in [false, true] {
+            let (status, body) = rendered(vec![Outcome::Voided(Seq(3))], all_results).await;
+            assert_eq!((status, &body["duplicate"], &body["accepted"]), (200, &1.into(), &0.into()));
+            let expected = serde_json::json!([{
+                "index": 0, "usage_event_id": null, "outcome": "duplicate", "seq": 3, "code": "voided",
+                "detail": "it was taken back since: POST /v1/events:void", "late": true,
+            }]);
+            assert_eq!(body["events"], expected);
+        }
+    }
+
+    #[tokio::test]
     async fn duplicates_are_success_and_conflicts_and_rejections_are_207() {
         assert_eq!(rendered(vec![Outcome::Duplicate(Seq(3))], false).await.0, 200);
         assert_eq!(rendered(vec![], false).await.0, 200);

@@ -24,6 +24,13 @@ pub fn event(out: &mut String, members: &[(&str, Option<Part<'_, '_, '_>>)]) {
     out.push('}');
 }
 
+/// A value that is a whole event already.
+pub fn whole(item: Item<'_, '_>) -> String {
+    let mut out = String::new();
+    value(&mut out, item);
+    out
+}
+
 /// Adds a last member to an object that has some already.
 pub fn extend(object: &str, name: &str, text: &str) -> String {
     let mut out = String::with_capacity(object.len() + name.len() + text.len() + 8);

@@ -112,7 +112,6 @@ pub fn cloudevent_bucket(event_type: Option<Item<'_, '_>>, meters: &Meters) -> R
 /// none, that of its receipt). `is_it` knows the right one by the key in the record.
 ///
 /// `None`: its meters make ids by other buckets now, or none.
-#[cfg_attr(not(test), expect(dead_code, reason = "for GET /v1/events"))]
 pub fn again(
     raw: &str,
     at: Timestamp,

@@ -1,4 +1,5 @@
-//! Native events that come by another door than `POST /v1/events`: checks that consume, commits of reservations.
+//! Native events that come by another door than `POST /v1/events`: checks that consume, commits of reservations, what counts
+//! instead of an event that is taken back.
 //!
 //! 1. They are read by the reader that reads all events, so an id that comes by both doors is a duplicate.
 //! 2. All are taken into the batch or none: the first that cannot be is the answer.
@@ -75,7 +76,8 @@ pub async fn submit(app: &Arc<App>, events: String, reservation: Option<String>)
     recorded(app, answered, arrived).await.map_err(Refused::from)
 }
 
-fn read(app: &App, events: &str, reservation: Option<&str>, mut room: Room) -> Result<(Batch, Room), Refused> {
+/// Makes a batch of events; the room covers it then.
+pub fn read(app: &App, events: &str, reservation: Option<&str>, mut room: Room) -> Result<(Batch, Room), Refused> {
     let mut builder = app.engine.batch(&app.tenant);
     // What a reservation commits happens when it is committed.
     let require_timestamp = app.options.require_timestamp && reservation.is_none();
@@ -103,7 +105,12 @@ pub fn not_taken(outcome: &Outcome) -> Option<Problem> {
     }
 }
 
-async fn recorded(app: &Arc<App>, answered: oneshot::Receiver<Answer>, arrived: Instant) -> Result<Answer, Problem> {
+/// The answer, once it is durable and recorded.
+pub async fn recorded(
+    app: &Arc<App>,
+    answered: oneshot::Receiver<Answer>,
+    arrived: Instant,
+) -> Result<Answer, Problem> {
     let settled = tokio::spawn(settle(app.clone(), answered, arrived)).await;
     settled.map_err(|_| Problem::EngineFailed)?.map(|(answer, _)| answer)
 }

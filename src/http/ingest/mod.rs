@@ -9,11 +9,15 @@
 //! | fields to values per meter, fingerprint | `feed`, `fingerprint`, put together in `reader`, which hands them to a `sink` |
 //! | the id of an event that came without one | `derive` |
 //! | events that other routes put together | `door`, written by `compose` |
+//! | accepted events, for meters that are new | `again` |
 //! | outcomes to JSON | `answer`, which names events by `ids` |
 //!
 //! 1. A body is parsed once, borrowing from the received bytes; a large one by `Parsers`.
 //! 2. Either the body is readable and every event has an outcome, or nothing of it was taken.
+//! 3. With `?backfill=ID` the events belong to that load of history, which is opened if need be. Where it takes none, nothing
+//!    of the request is taken.
 
+pub mod again;
 mod answer;
 mod cloudevent;
 pub mod compose;
@@ -44,7 +48,8 @@ use tokio::sync::oneshot;
 
 pub use framing::FramingError;
 
-use crate::engine::{Answer, Batch, BatchError};
+use crate::engine::{Answer, BackfillRefused, Batch, BatchError, Done};
+use crate::http::backfills;
 use crate::http::body::{self, Room};
 use crate::http::ingest::content::Encoding;
 use crate::http::ingest::framing::Form;
@@ -65,19 +70,28 @@ pub async fn post_events(
     request: Request,
 ) -> Result<Response, Problem> {
     let all_results = take_results(&mut params)?;
+    let backfill = backfills::take_id(&mut params)?;
     params.finish()?;
     let (parts, body) = request.into_parts();
     let (form, encoding) = (content::form(&parts.headers)?, content::encoding(&parts.headers)?);
     let (body, room) = receive(&app, &parts.headers, body).await?;
     let arrived = Instant::now();
+    let backfill = match backfill {
+        Some(id) => Some(backfills::open(&app, &id).await?),
+        None => None,
+    };
     let prepared = parse(&app, body.len(), {
         let app = app.clone();
-        move || prepare(&app, body, encoding, form, room)
+        move || prepare(&app, (body, encoding, form), backfill, room)
     });
     let Prepared { body, batch, ids, room } = prepared.await??;
     let answered = app.engine.submit(batch, room.into_permit())?;
     let (answer, tally) =
         tokio::spawn(settle(app.clone(), answered, arrived)).await.map_err(|_| Problem::EngineFailed)??;
+    if let Done::BackfillRefused(_) = answer.done {
+        // It was open just now: its revert has begun, and may be over already.
+        return Err(backfills::refused(&BackfillRefused::Reverting));
+    }
     let text = std::str::from_utf8(&body).unwrap_or_default();
     Ok(answer::render(&answer, &tally, &ids, text, all_results))
 }
@@ -119,9 +133,17 @@ struct Prepared {
 }
 
 /// Decompresses, parses and looks up: everything that costs CPU or may read the disk.
-fn prepare(app: &App, body: Bytes, encoding: Encoding, form: Form, mut room: Room) -> Result<Prepared, Problem> {
+fn prepare(
+    app: &App,
+    (body, encoding, form): (Bytes, Encoding, Form),
+    backfill: Option<u32>,
+    mut room: Room,
+) -> Result<Prepared, Problem> {
     let body = decode::decode(body, encoding, app.options.max_decoded_body_bytes, &mut room)?;
     let mut builder = app.engine.batch(&app.tenant);
+    if let Some(backfill) = backfill {
+        builder.backfills(backfill);
+    }
     let limits =
         Limits { events_max: app.options.max_events_per_request, require_timestamp: app.options.require_timestamp };
     let ids = reader::read(framing::utf8(&body)?, form, limits, &mut builder)?;

@@ -231,6 +231,27 @@ fn an_estimate_is_stored_as_its_registers() {
 }
 
 #[test]
+fn a_set_that_is_made_an_estimate_stays_one_however_few_members_it_has() {
+    for count in [0, 1, 3] {
+        let mut aggregate = new(Aggregation::Unique);
+        let members = (1..=count).map(|n: u128| n << 100);
+        members.for_each(|member| assert!(aggregate.add(Value::Member(member), micros(0), Seq(1)).is_ok()));
+        let exact = aggregate.value(1);
+        aggregate.make_approximate();
+        assert!(aggregate.is_approximate() && aggregate.value(1) == exact, "{count}");
+        let mut bytes = Vec::new();
+        aggregate.encode(&mut bytes);
+        assert!(Aggregate::decode(&bytes, &definition(Aggregation::Unique)) == Ok((aggregate.clone(), 0)));
+        let before = aggregate.clone();
+        aggregate.make_approximate();
+        assert!(aggregate == before);
+    }
+    let mut sum = new(Aggregation::Sum);
+    sum.make_approximate();
+    assert_eq!(sum, new(Aggregation::Sum));
+}
+
+#[test]
 fn refuses_other_versions_other_kinds_and_every_wrong_length() {
     for (aggregation, other) in [(Aggregation::Sum, Aggregation::Avg), (Aggregation::Latest, Aggregation::Unique)] {
         let mut bytes = Vec::new();

@@ -13,7 +13,7 @@ use super::model::{Event, Meters, check, config, get};
 use crate::harness::{Home, METERD, client, number, post, seed};
 
 const METERS: Meters<'static> =
-    &[("history-sum", "sum", 86_400), ("history-max", "max", 86_400), ("history-unique", "unique", 86_400)];
+    &[("history_sum", "sum", 86_400), ("history_max", "max", 86_400), ("history_unique", "unique", 86_400)];
 const EVENTS: u64 = 100_000;
 const CUSTOMERS: u32 = 40;
 /// 2023-01-01T00:00:00Z.
@@ -61,7 +61,7 @@ fn events(rng: &mut Rng) -> Vec<Event> {
     let event = |number: usize| Event {
         id: format!("h{number}"),
         customer: format!("c{}", rng.u32(..CUSTOMERS)),
-        at_ms: YEAR_MS + rng.i64(..DAYS * 86_400_000),
+        at_ms: YEAR_MS + rng.i64(0..DAYS * 86_400_000),
         thousandths: rng.i64(1..1_000_000),
         user: rng.u32(..50),
         number,

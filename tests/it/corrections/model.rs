@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 /// Slug and aggregation of meters that one event type feeds.
 pub type Meters<'a> = &'a [(&'a str, &'a str, i64)];
 
+/// Whether an event still counts.
+type IsLeft<'a> = &'a dyn Fn(&Event) -> bool;
+
 /// One event that was sent.
 #[derive(Clone, Debug)]
 pub struct Event {
@@ -47,7 +50,7 @@ pub fn config(meters: Meters<'_>) -> String {
         let window = if *seconds == 86_400 { "1d".to_owned() } else { format!("{seconds}s") };
         format!(
             "[[meter]]\nslug = \"{slug}\"\nevent_type = \"use\"\naggregation = \"{aggregation}\"\nwindow = \"{window}\"\n\
-             grace = \"0s\"\n{value}"
+             grace = \"1ms\"\n{value}"
         )
     };
     meters.iter().map(meter).collect()
@@ -75,7 +78,7 @@ fn fold(aggregation: &str, events: &[&Event]) -> (Option<String>, u64) {
 }
 
 /// Compares every window that events were ever sent for, and every customer's periods together.
-pub fn check(client: &mut Client, meters: Meters<'_>, (sent, is_left): (&[Event], &dyn Fn(&Event) -> bool)) {
+pub fn check(client: &mut Client, meters: Meters<'_>, (sent, is_left): (&[Event], IsLeft<'_>)) {
     for (slug, aggregation, seconds) in meters {
         let mut windows: BTreeMap<(String, i64), Vec<&Event>> = BTreeMap::new();
         for event in sent {
@@ -94,7 +97,12 @@ pub fn check(client: &mut Client, meters: Meters<'_>, (sent, is_left): (&[Event]
             }
         }
         let unknown = found.keys().filter(|place| !windows.contains_key(place)).count();
-        assert!(wrong.is_empty() && unknown == 0, "{} wrong, {unknown} unknown: {:#?}", wrong.len(), &wrong[..wrong.len().min(10)]);
+        assert!(
+            wrong.is_empty() && unknown == 0,
+            "{} wrong, {unknown} unknown: {:#?}",
+            wrong.len(),
+            &wrong[..wrong.len().min(10)]
+        );
     }
 }
 
@@ -120,7 +128,7 @@ fn usage(client: &mut Client, slug: &str) -> BTreeMap<(String, i64), (Option<Str
 }
 
 /// Compares the totals of the billing periods that events were sent for.
-pub fn check_totals(client: &mut Client, meters: Meters<'_>, (sent, is_left): (&[Event], &dyn Fn(&Event) -> bool)) {
+pub fn check_totals(client: &mut Client, meters: Meters<'_>, (sent, is_left): (&[Event], IsLeft<'_>)) {
     let month = |event: &Event| Timestamp::from_millis(event.at_ms).unwrap().to_string()[..7].to_owned();
     let months: BTreeSet<String> = sent.iter().map(month).collect();
     for name in months {

@@ -13,20 +13,20 @@ use crate::harness::{Home, SMALL, client, post, seed};
 
 /// Days are not over while the test runs, as a rule; seconds are.
 const METERS: Meters<'static> = &[
-    ("day-count", "count", 86_400),
-    ("day-sum", "sum", 86_400),
-    ("day-min", "min", 86_400),
-    ("day-max", "max", 86_400),
-    ("day-avg", "avg", 86_400),
-    ("day-latest", "latest", 86_400),
-    ("day-unique", "unique", 86_400),
-    ("second-count", "count", 1),
-    ("second-sum", "sum", 1),
-    ("second-min", "min", 1),
-    ("second-max", "max", 1),
-    ("second-avg", "avg", 1),
-    ("second-latest", "latest", 1),
-    ("second-unique", "unique", 1),
+    ("day_count", "count", 86_400),
+    ("day_sum", "sum", 86_400),
+    ("day_min", "min", 86_400),
+    ("day_max", "max", 86_400),
+    ("day_avg", "avg", 86_400),
+    ("day_latest", "latest", 86_400),
+    ("day_unique", "unique", 86_400),
+    ("second_count", "count", 1),
+    ("second_sum", "sum", 1),
+    ("second_min", "min", 1),
+    ("second_max", "max", 1),
+    ("second_avg", "avg", 1),
+    ("second_latest", "latest", 1),
+    ("second_unique", "unique", 1),
 ];
 const CUSTOMERS: u32 = 4;
 const EVENTS: usize = 400;
@@ -69,7 +69,9 @@ fn voids_before_and_after_windows_are_final_and_across_sigkill_come_to_what_is_l
         }
         daemon = home.start();
     }
-    println!("{VOIDS} events taken back across {kills} kills; {doubtful} voids had no answer before they were repeated");
+    println!(
+        "{VOIDS} events taken back across {kills} kills; {doubtful} voids had no answer before they were repeated"
+    );
     let ids: BTreeSet<String> = voided.keys().map(|id| (*id).to_owned()).collect();
     let is_left = |event: &Event| !ids.contains(&event.id);
     for round in 0..2 {
@@ -92,7 +94,7 @@ fn events(rng: &mut Rng) -> Vec<Event> {
     let event = |number: usize| Event {
         id: format!("e{number}"),
         customer: format!("c{}", rng.u32(..CUSTOMERS)),
-        at_ms: if rng.bool() { now + rng.i64(..1_500) } else { now - 3_600_000 + rng.i64(..1_500) },
+        at_ms: if rng.bool() { now + rng.i64(0..1_500) } else { now - 3_600_000 + rng.i64(0..1_500) },
         thousandths: rng.i64(1..5_000),
         user: rng.u32(..6),
         number,
@@ -110,7 +112,7 @@ fn accept(daemon: &Daemon, events: &[Event]) {
 fn wait_until_seconds_are_final(daemon: &Daemon) {
     let mut client = client(daemon);
     for _ in 0..200 {
-        let rows = get(&mut client, "/v1/meters/second-sum/usage?limit=10000");
+        let rows = get(&mut client, "/v1/meters/second_sum/usage?limit=10000");
         if rows["data"].as_array().unwrap().iter().all(|row| row["state"] == "finalized") {
             return;
         }

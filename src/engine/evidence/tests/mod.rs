@@ -3,7 +3,6 @@
 mod damage;
 mod engine;
 mod listing;
-mod measure;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;

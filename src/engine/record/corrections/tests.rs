@@ -35,6 +35,7 @@ fn void() -> Retraction {
         meter: MeterId(meter),
         period: january(),
         total,
+        total_count: 9,
         windows,
     };
     Retraction {
@@ -178,6 +179,7 @@ fn random_change(random: &mut Rng) -> Change {
         meter: MeterId(random.u16(..)),
         period: BillingPeriod { label: "2026-11".parse().unwrap(), bounds: random_window(random) },
         total: random_remains(random),
+        total_count: random.u64(..),
         windows: (0..random.usize(..4))
             .map(|_| WindowChange {
                 window: random_window(random),

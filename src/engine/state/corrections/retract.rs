@@ -6,15 +6,19 @@
 //! | final | changes, with a revision and an adjustment | changes too; what it was without adjustments is kept |
 //!
 //! 1. `check_retraction` tells beforehand whether a retraction fits this very state; the fold of such a one cannot fail.
-//! 2. With no retraction in between, event counts only grow: the same count is the same counter.
+//! 2. With no retraction in between, event counts only grow: the same count is the same counter. That is asked only of
+//!    counters whose remains were computed: what is subtracted is right whatever came to the counter meanwhile.
+//! 3. A void that only subtracts need not know of other retractions; a slice of a revert must: none is taken twice.
 
-use crate::engine::corrections::{Change, RETRACTED_WINDOWS_MAX, Remains, Retraction, RetractionRefused, WindowChange};
+use crate::engine::corrections::{
+    Cause, Change, RETRACTED_WINDOWS_MAX, Remains, Retraction, RetractionRefused, WindowChange,
+};
 use crate::engine::state::caps::accounts::NONE;
 use crate::engine::state::codec::put_period_member;
 use crate::engine::state::epoch::Epoch;
 use crate::engine::state::series::{Base, Counter};
 use crate::engine::state::{
-    AdjustmentRow, Feed, FoldError, IN_ORIGINAL, IN_TOTAL, Naming, PeriodId, State, counter_key, period_key,
+    AdjustmentRow, Feed, FoldError, IN_ORIGINAL, IN_TOTAL, Naming, PeriodId, State, counter_key, period_key, tenant_of,
 };
 use crate::meter::{Aggregate, Aggregation, Definition, Value};
 use crate::model::{Quantity, Seq, Timestamp, Window};
@@ -33,7 +37,9 @@ impl State {
     /// Whether a retraction can be applied: it was computed against these counters. Final ones are called back for it.
     pub fn check_retraction(&mut self, retraction: &Retraction) -> Result<Result<(), RetractionRefused>, FoldError> {
         let windows: usize = retraction.changes.iter().map(|change| change.windows.len()).sum();
-        if retraction.basis.retractions != self.corrections.retractions() || windows > RETRACTED_WINDOWS_MAX {
+        let is_void = matches!(retraction.cause, Cause::Void(_));
+        let is_newest = retraction.basis.retractions == self.corrections.retractions();
+        if !(is_newest || is_void && retraction.only_subtracts()) || windows > RETRACTED_WINDOWS_MAX {
             return Ok(Err(RetractionRefused::Outdated));
         }
         for change in &retraction.changes {
@@ -43,7 +49,8 @@ impl State {
                     self.recall(&feed)?;
                 }
                 let Some(counter) = self.counter_of(&feed) else { return Ok(Err(RetractionRefused::Outdated)) };
-                let is_same = counter.event_count == window.event_count
+                let is_count = window.remains == Remains::Subtract || counter.event_count == window.event_count;
+                let is_same = is_count
                     && counter.is_final == window.is_final
                     && counter.window == window.window
                     && counter.event_count >= window.events;
@@ -64,8 +71,27 @@ impl State {
         let period = self.counter_of(feed).and_then(|counter| series.period(counter.period));
         let base = period.and_then(|period| period.base.as_ref());
         base.zip(finals(change)).is_some_and(|(base, (events, quantity))| {
-            base.event_count >= events && fits(&base.aggregate, &change.total, quantity)
+            let is_count = change.total == Remains::Subtract || base.event_count == change.total_count;
+            is_count && base.event_count >= events && fits(&base.aggregate, &change.total, quantity)
         })
+    }
+
+    /// Of the members that are to leave a period's total, leaves those that it has: some of its windows may not be here.
+    pub fn fit_total(&mut self, change: &mut Change) -> Result<(), FoldError> {
+        let (Remains::Without(gone), Some(window)) =
+            (&change.total, change.windows.iter().find(|window| window.is_final))
+        else {
+            return Ok(());
+        };
+        let feed = feed_of(self, change, window, 0);
+        self.recall(&feed)?;
+        let series = self.locate(&feed).series.map(|number| self.table.get(number));
+        let period = self.periods.find(tenant_of(&change.series), &change.period);
+        let counter = series.zip(period).and_then(|(series, period)| series.period(period));
+        let base = counter.and_then(|counter| counter.base.as_ref());
+        let has = |member: &&u128| base.is_some_and(|base| base.aggregate.has_member(**member));
+        change.total = Remains::Without(gone.iter().filter(has).copied().collect());
+        Ok(())
     }
 
     fn counter_of(&self, feed: &Feed<'_>) -> Option<&Counter> {
@@ -242,6 +268,7 @@ fn finals(change: &Change) -> Option<(u64, Quantity)> {
 
 fn subtract_events(base: &mut Base, events: u64) -> Option<()> {
     base.event_count = base.event_count.checked_sub(events)?;
+    base.taken_count += events;
     Some(())
 }
 

@@ -14,7 +14,7 @@ use crate::engine::recovery::{self, Entropy, Parts, Running};
 use crate::engine::state::State;
 use crate::engine::state::tests::caps::{assert_consistent, digest};
 use crate::engine::view::View;
-use crate::engine::writer::{Answer, CustomerSettings, Operation};
+use crate::engine::writer::{Answer, CustomerSettings, Lookup, Operation};
 use crate::engine::{Options, Verified, VerifyError, record, verify, verify_from};
 use crate::env::{Clock, Disk, ManualClock, SimDisk};
 use crate::journal::{self, Compression, Start};
@@ -240,6 +240,16 @@ impl Daemon {
         let batch = builder.finish().unwrap();
         running.writer.take(batch, ()).unwrap();
         self.settle().unwrap()
+    }
+
+    /// Asks the index for an id.
+    pub fn look_up(&mut self, id: &str) -> Lookup {
+        self.running().batches.look_up(&tenant(), "", id).unwrap()
+    }
+
+    /// Ids after this record are in memory, too.
+    pub fn recent_floor(&mut self) -> Seq {
+        self.running().writer.recent.floor()
     }
 
     pub fn operate(&mut self, operation: Operation) -> Done {

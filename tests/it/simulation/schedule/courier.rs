@@ -137,6 +137,8 @@ impl World {
         self.node.deliver(operation.clone(), self.next_request);
         let answer = self.node.running.writer.newest_answer().expect("just decided").clone();
         assert_eq!(answer.done, expected, "{operation:?}");
+        // What an operator did is in the trail, too.
+        let records = records + u64::from(records > 0 && is_an_operators(&operation));
         assert_eq!(self.node.running.writer.position(), before.plus(records), "records of {operation:?}");
         self.decided.insert(self.next_request, answer.seq);
         self.seen.refused_operations += u64::from(matches!(answer.done, Done::Refused(_)));
@@ -420,5 +422,13 @@ fn due(delivery: &Delivery) -> Option<(Timestamp, Seq)> {
     match delivery.state {
         DeliveryState::Pending { due } => Some((due, delivery.id.seq)),
         DeliveryState::Delivered { .. } | DeliveryState::Dead { .. } => None,
+    }
+}
+
+fn is_an_operators(operation: &DeliveryOperation) -> bool {
+    match operation {
+        DeliveryOperation::Pause { pause, .. } => pause.cause == PauseCause::Operator,
+        DeliveryOperation::Replay { .. } | DeliveryOperation::Resume { .. } | DeliveryOperation::Forget { .. } => true,
+        _ => false,
     }
 }
