@@ -9,6 +9,7 @@
 mod billing;
 mod caps;
 mod checks;
+mod evidence;
 mod measure;
 mod report;
 mod suite;
@@ -99,7 +100,7 @@ pub struct Args {
     /// How long to let the daemon finish background work before its processor time is read again
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub settle: u64,
-    /// Start daemons on empty directories and run every scenario: ingest, small batches, many customers, closing windows, storm, restart, totals, caps and checks
+    /// Start daemons on empty directories and run every scenario: ingest, small batches, many customers, closing windows, storm, restart, totals, caps and checks, evidence
     #[arg(long, conflicts_with_all = ["storm", "probe", "pid", "url"])]
     pub suite: bool,
     /// Of the suite, only what has this in its name

@@ -11,7 +11,7 @@ use comfy_table::{CellAlignment, Table};
 
 use crate::cli::bench::measure::{Scenario, measure};
 use crate::cli::bench::report::{Measured, grouped, millis};
-use crate::cli::bench::{Args, billing, caps};
+use crate::cli::bench::{Args, billing, caps, evidence};
 use crate::cli::daemon::{Daemon, Place, TemporaryDirectory};
 use crate::cli::load::Until;
 
@@ -80,6 +80,12 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
         let (runs, capped) = caps::run(args, &directory)?;
         is_exact &= runs.iter().all(Measured::is_exact) && capped.is_exact();
         sentences.push((capped.json(), capped.text()));
+    }
+    if is_wanted(evidence::NAME) {
+        say(args, &format!("\n== {}", evidence::NAME))?;
+        let traced = evidence::run(args, &directory)?;
+        is_exact &= traced.is_exact();
+        sentences.push((traced.json(), traced.text()));
     }
     if !args.json {
         println!("\n{}", table(&measured));
