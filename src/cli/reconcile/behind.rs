@@ -80,7 +80,8 @@ impl<'a> Behind<'a> {
             return Ok(Evidence { hints, ..Evidence::default() });
         };
         let mut evidence = self.events(client, difference, meter)?;
-        if let Some(counted) = difference.meterd.as_ref().filter(|counted| counted.adjustments > 0) {
+        let adjusted = difference.meterd.as_ref().filter(|counted| counted.adjustments > 0 && is_additive(meter));
+        if let Some(counted) = adjusted {
             let hint = adjustments(client, difference, counted)?;
             evidence.hints.splice(0..0, hint);
         }
@@ -89,7 +90,7 @@ impl<'a> Behind<'a> {
 
     fn events(&mut self, client: &mut Client, difference: &Difference, meter: &Meter) -> anyhow::Result<Evidence> {
         let Some((period, bounds)) = self.bounds(difference, meter)? else { return Ok(Evidence::default()) };
-        let mut found = Found::new(difference, meter.aggregation, self.shown_max);
+        let mut found = Found::new(difference, is_additive(meter), self.shown_max);
         let mut events = evidence::events(&difference.key.customer, &meter.slug, bounds.start, bounds.end);
         let mut looked_at = 0;
         while let Some(event) = events.next(client)? {
@@ -127,6 +128,11 @@ impl<'a> Behind<'a> {
     }
 }
 
+/// Whether what its events bring adds up to its total.
+fn is_additive(meter: &Meter) -> bool {
+    matches!(meter.aggregation, Aggregation::Sum | Aggregation::Count)
+}
+
 /// Gathers a total's events.
 struct Found<'d> {
     difference: &'d Difference,
@@ -141,11 +147,11 @@ struct Found<'d> {
 }
 
 impl<'d> Found<'d> {
-    fn new(difference: &'d Difference, aggregation: Aggregation, shown_max: usize) -> Self {
+    fn new(difference: &'d Difference, is_additive: bool, shown_max: usize) -> Self {
         Self {
             difference,
             delta: difference.delta(),
-            is_additive: matches!(aggregation, Aggregation::Sum | Aggregation::Count),
+            is_additive,
             shown_max,
             evidence: Evidence::default(),
             ranked: Default::default(),

@@ -162,6 +162,10 @@ impl Text<'_> {
             }
             writeln!(self.out, "{}", if *is_delta { "  = delta" } else { "" })?;
         }
+        let hidden = evidence.events + evidence.taken_back - evidence.shown.len() as u64;
+        if hidden > 0 {
+            writeln!(self.out, "      … {hidden} more (--events N shows so many)")?;
+        }
         Ok(())
     }
 }

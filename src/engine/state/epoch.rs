@@ -18,11 +18,11 @@
 
 use crate::engine::record::Genesis;
 use crate::engine::state::codec::{
-    RowContext, counter_key, encode_counter, encode_period, encode_window, period_key, put_period_member,
+    IN_ORIGINAL, RowContext, counter_key, encode_counter, encode_period, encode_window, period_key, put_period_member,
 };
 use crate::engine::state::incarnation_of;
 use crate::engine::state::periods::{PeriodId, Periods};
-use crate::engine::state::series::{Counter, PeriodCounter, Series, SeriesTable};
+use crate::engine::state::series::{Base, Counter, PeriodCounter, Series, SeriesTable};
 use crate::meter::Definition;
 use crate::model::{Incarnation, Timestamp, Window};
 use crate::store::{Rows, Table};
@@ -172,6 +172,14 @@ impl Epoch {
             key.truncate(length);
             put_period_member(key, set, member);
             self.additions.put(Table::PeriodMembers, key, &[]);
+        }
+    }
+
+    /// A period counter's total, as its windows made it, before the first adjustment changes it.
+    pub fn keep_original(&mut self, name: (&[u8], &str, Window), base: &mut Base) {
+        if base.original.is_none() {
+            self.add_period_members(name, IN_ORIGINAL, base.aggregate.members());
+            base.original = Some(base.aggregate.clone());
         }
     }
 

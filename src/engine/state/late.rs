@@ -5,7 +5,7 @@
 //! 2. An adjustment never merges into another one, and never changes what was final before: it has a row of its own.
 
 use super::codec::{adjustment_key, counter_key, encode_adjustment, period_key};
-use super::{AdjustmentRow, Feed, FoldError, IN_ORIGINAL, IN_TOTAL, Naming, OutboxContent, PeriodId, State};
+use super::{AdjustmentRow, Feed, FoldError, IN_TOTAL, Naming, OutboxContent, PeriodId, State};
 use super::{decode_period, decode_window, feeds, load_members, tenant_of};
 use crate::engine::outbox::UsageChange;
 use crate::engine::state::series::{Base, Counter, PeriodCounter};
@@ -193,10 +193,7 @@ impl State {
         let before = counter.exact_members();
         let base = counter.base.get_or_insert_with(|| Box::new(Base::new(definition)));
         let name = (&series.key[..], &*info.label.to_string(), info.bounds);
-        if base.original.is_none() {
-            self.epoch.add_period_members(name, IN_ORIGINAL, base.aggregate.members());
-            base.original = Some(base.aggregate.clone());
-        }
+        self.epoch.keep_original(name, base);
         let one = alone(definition, feed, (at, seq))?;
         let new = one.members().filter(|member| base.aggregate.lacks_member(*member));
         self.epoch.add_period_members(name, IN_TOTAL, new);

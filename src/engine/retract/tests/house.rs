@@ -195,19 +195,7 @@ impl House {
     /// Brings the store up to date; what is final leaves memory.
     pub fn commit(&mut self) {
         let monotonic = self.clock.monotonic();
-        let Running { writer, index, .. } = self.running.as_mut().unwrap();
-        let mut job = writer.hand_over(monotonic, true);
-        for _ in 0..100 {
-            job = job.or_else(|| writer.drain());
-        }
-        if let Some(job) = job {
-            let position = job.position;
-            let commit = job.into_commit();
-            self.store.commit(&commit).unwrap();
-            index.add(&commit.ids, position);
-            writer.committed(position);
-        }
-        (0..3).for_each(|_| writer.leave());
+        self.running.as_mut().unwrap().commit_to(&*self.store, monotonic);
     }
 
     pub fn now(&self) -> Timestamp {

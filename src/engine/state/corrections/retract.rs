@@ -18,7 +18,7 @@ use crate::engine::state::codec::put_period_member;
 use crate::engine::state::epoch::Epoch;
 use crate::engine::state::series::{Base, Counter};
 use crate::engine::state::{
-    AdjustmentRow, Feed, FoldError, IN_ORIGINAL, IN_TOTAL, Naming, PeriodId, State, counter_key, period_key, tenant_of,
+    AdjustmentRow, Feed, FoldError, IN_TOTAL, Naming, PeriodId, State, counter_key, period_key, tenant_of,
 };
 use crate::meter::{Aggregate, Aggregation, Definition, Value};
 use crate::model::{Quantity, Seq, Timestamp, Window};
@@ -203,10 +203,7 @@ impl State {
         let label = info.label.to_string();
         let name = (&series.key[..], &*label, info.bounds);
         let base = counter.base.as_mut().ok_or_else(misfit)?;
-        if base.original.is_none() {
-            self.epoch.add_period_members(name, IN_ORIGINAL, base.aggregate.members());
-            base.original = Some(base.aggregate.clone());
-        }
+        self.epoch.keep_original(name, base);
         let (events, quantity) = finals(change).ok_or_else(misfit)?;
         take_back(&mut base.aggregate, &change.total, quantity, definition).ok_or_else(misfit)?;
         forget_members(&mut self.epoch, name, &change.total);

@@ -172,19 +172,7 @@ impl Daemon {
     /// Brings the store up to date; what is final leaves memory.
     pub fn commit(&mut self) {
         let monotonic = self.clock.monotonic();
-        let Running { writer, index, .. } = self.running.as_mut().unwrap();
-        let mut job = writer.hand_over(monotonic, true);
-        for _ in 0..100 {
-            job = job.or_else(|| writer.drain());
-        }
-        if let Some(job) = job {
-            let position = job.position;
-            let commit = job.into_commit();
-            self.store.commit(&commit).unwrap();
-            index.add(&commit.ids, position);
-            writer.committed(position);
-        }
-        (0..3).for_each(|_| writer.leave());
+        self.running.as_mut().unwrap().commit_to(&*self.store, monotonic);
     }
 
     pub fn state(&self) -> Arc<RwLock<State>> {
@@ -388,4 +376,23 @@ fn open(disk: &SimDisk, store: &Arc<MemStore>, clock: &Arc<ManualClock>, options
     let durable = watch::Sender::new(Seq::ZERO).subscribe();
     let view = View::new(running.writer.state().clone(), running.batches.clone(), durable);
     (running, view)
+}
+
+impl Running<()> {
+    /// Brings a store up to date; what is final leaves memory.
+    pub fn commit_to(&mut self, store: &dyn Store, now: Duration) {
+        let Running { writer, index, .. } = self;
+        let mut job = writer.hand_over(now, true);
+        for _ in 0..100 {
+            job = job.or_else(|| writer.drain());
+        }
+        if let Some(job) = job {
+            let position = job.position;
+            let commit = job.into_commit();
+            store.commit(&commit).unwrap();
+            index.add(&commit.ids, position);
+            writer.committed(position);
+        }
+        (0..3).for_each(|_| writer.leave());
+    }
 }
