@@ -43,7 +43,7 @@ pub use outbox::{
 pub use periods::{PeriodId, PeriodInfo, Periods};
 pub use pins::Pin;
 pub use rows::LoadError;
-pub use series::{Counter, PeriodCounter, Series};
+pub use series::{Base, Counter, PeriodCounter, Series};
 
 use caps::Caps;
 use clock::MarkChange;

@@ -19,7 +19,7 @@ pub fn render(statement: &Statement) -> String {
     }
     for (title, table) in [
         ("Usage", Some(usage(statement))),
-        ("Adjustments: usage that arrived after its window was final", adjustments(statement)),
+        ("Adjustments: usage that arrived, or was taken back, after its window was final", adjustments(statement)),
         ("Totals", Some(totals(statement))),
         ("Overage: usage above the hard cap", overage(statement)),
     ] {

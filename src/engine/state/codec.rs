@@ -120,7 +120,8 @@ pub fn encode_period(out: &mut Vec<u8>, name: &[u8], bounds: Window, counter: &P
     out.clear();
     let flag = |flag: u8, set: bool| if set { flag } else { 0 };
     let original = counter.base.as_ref().and_then(|base| base.original.as_ref());
-    let taken = counter.base.as_ref().map(|base| base.taken_count).filter(|taken| *taken > 0);
+    let taken = counter.base.as_ref().map(|base| [base.taken_count, base.taken_adjustments]);
+    let taken = taken.filter(|[events, _]| *events > 0);
     out.push(
         flag(FINAL, counter.is_final)
             | flag(HAS_BASE, counter.base.is_some())
@@ -134,7 +135,7 @@ pub fn encode_period(out: &mut Vec<u8>, name: &[u8], bounds: Window, counter: &P
     let Some(base) = &counter.base else { return };
     out.extend_from_slice(&base.event_count.to_le_bytes());
     out.extend_from_slice(&base.late_count.to_le_bytes());
-    taken.iter().for_each(|taken| out.extend_from_slice(&taken.to_le_bytes()));
+    taken.iter().flatten().for_each(|taken| out.extend_from_slice(&taken.to_le_bytes()));
     let content = Content {
         name,
         bounds,
@@ -289,7 +290,7 @@ pub fn decode_period(start: Timestamp, value: &[u8], definition: &Definition) ->
         return cursor.0.is_empty().then_some(PeriodRow { counter, bounds, written: None, members: [0; 2] });
     }
     let (event_count, late_count) = (cursor.u64()?, cursor.u64()?);
-    let taken_count = if flags & HAS_TAKEN == 0 { 0 } else { cursor.u64()? };
+    let (taken_count, taken_adjustments) = if flags & HAS_TAKEN == 0 { (0, 0) } else { (cursor.u64()?, cursor.u64()?) };
     let (last, aggregate) = read_final(&mut cursor)?;
     let (aggregate, in_total) = Aggregate::decode(aggregate, definition).ok()?;
     let (original, in_original) = if flags & HAS_ORIGINAL == 0 {
@@ -300,7 +301,7 @@ pub fn decode_period(start: Timestamp, value: &[u8], definition: &Definition) ->
     };
     counter.revision = last.revision;
     let changed_at = last.changed_at;
-    let base = Base { event_count, late_count, taken_count, changed_at, aggregate, original };
+    let base = Base { event_count, late_count, taken_count, taken_adjustments, changed_at, aggregate, original };
     counter.base = Some(Box::new(base));
     Some(PeriodRow { counter, bounds, written: Some((last.incarnation, last.hash)), members: [in_total, in_original] })
 }

@@ -64,6 +64,8 @@ pub struct Base {
     pub late_count: u64,
     /// Events of final windows that were taken back; they are counted above no more, but in `original` still.
     pub taken_count: u64,
+    /// Adjustments that took them back.
+    pub taken_adjustments: u64,
     /// When a window was added, or an adjustment, last.
     pub changed_at: Timestamp,
     pub aggregate: Aggregate,
@@ -107,6 +109,11 @@ impl PeriodCounter {
 }
 
 impl Base {
+    /// Of its windows, since each of them was final.
+    pub fn adjustments(&self) -> u64 {
+        self.late_count + self.taken_adjustments
+    }
+
     /// Events of `original`, if there is one.
     pub fn original_count(&self) -> u64 {
         (self.event_count + self.taken_count).saturating_sub(self.late_count)
@@ -114,7 +121,9 @@ impl Base {
 
     pub fn new(definition: &Definition) -> Self {
         let aggregate = Aggregate::new(definition);
-        Self { event_count: 0, late_count: 0, taken_count: 0, changed_at: Timestamp::MIN, aggregate, original: None }
+        let changed_at = Timestamp::MIN;
+        let (event_count, late_count, taken_count, taken_adjustments) = (0, 0, 0, 0);
+        Self { event_count, late_count, taken_count, taken_adjustments, changed_at, aggregate, original: None }
     }
 
     /// Its totals, each with the mark that its members' rows have.

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use super::{ReadError, View, WindowState};
 use crate::engine::key;
 use crate::engine::state::{
-    Content, IN_ORIGINAL, IN_TOTAL, LoadError, PeriodCounter, RowContext, State, decode_period, load_members,
+    Base, Content, IN_ORIGINAL, IN_TOTAL, LoadError, PeriodCounter, RowContext, State, decode_period, load_members,
     period_key, period_prefix,
 };
 use crate::meter::{Aggregate, BillingPeriod, Definition, Meter, Meters, Period};
@@ -376,7 +376,6 @@ fn total(
     let nothing = || Aggregate::new(source.definition);
     let mut aggregate = base.map_or_else(nothing, |base| base.aggregate.clone());
     let mut original = base.and_then(|base| base.original.clone());
-    let late = base.map_or(0, |base| base.late_count);
     let mut event_count = base.map_or(0, |base| base.event_count);
     let mut original_count = base.map_or(0, |base| base.original_count());
     for (window, events) in open {
@@ -401,7 +400,7 @@ fn total(
         value,
         original: original.map_or(value, |original| original.value(original_count)),
         event_count,
-        adjustments: late,
+        adjustments: base.map_or(0, Base::adjustments),
         revision: counter.revision,
         incarnation: source.incarnation.0,
         state: WindowState::of(counter.is_final, bounds.end, now),

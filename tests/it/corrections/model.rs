@@ -129,9 +129,7 @@ fn usage(client: &mut Client, slug: &str) -> BTreeMap<(String, i64), (Option<Str
 
 /// Compares the totals of the billing periods that events were sent for.
 pub fn check_totals(client: &mut Client, meters: Meters<'_>, (sent, is_left): (&[Event], IsLeft<'_>)) {
-    let month = |event: &Event| Timestamp::from_millis(event.at_ms).unwrap().to_string()[..7].to_owned();
-    let months: BTreeSet<String> = sent.iter().map(month).collect();
-    for name in months {
+    for name in months(sent) {
         let totals = get(client, &format!("/v1/periods/{name}/totals?limit=10000"));
         let rows = totals["data"].as_array().unwrap();
         for (slug, aggregation, _) in meters {
@@ -149,6 +147,32 @@ pub fn check_totals(client: &mut Client, meters: Meters<'_>, (sent, is_left): (&
             }
         }
     }
+}
+
+/// Each total says how many adjustments its windows have: as many as are listed, of late usage and of what was taken back.
+pub fn check_adjustments(client: &mut Client, sent: &[Event]) {
+    let name =
+        |row: &Value| [&row["period"], &row["customer"], &row["meter"]].map(|name| name.as_str().unwrap().to_owned());
+    let page = get(client, "/v1/adjustments?since=0&limit=10000");
+    assert_eq!(page["next_cursor"], Value::Null, "one page has them all");
+    let mut listed: BTreeMap<[String; 3], u64> = BTreeMap::new();
+    page["data"].as_array().unwrap().iter().for_each(|row| *listed.entry(name(row)).or_default() += 1);
+    let mut said = BTreeMap::new();
+    for period in months(sent) {
+        let totals = get(client, &format!("/v1/periods/{period}/totals?limit=10000"));
+        let rows = totals["data"].as_array().unwrap().iter();
+        said.extend(rows.map(|row| (name(row), row["adjustments"].as_u64().unwrap())).filter(|(_, count)| *count > 0));
+    }
+    assert_eq!(said, listed);
+}
+
+fn month(event: &Event) -> String {
+    Timestamp::from_millis(event.at_ms).unwrap().to_string()[..7].to_owned()
+}
+
+/// The billing periods that events were sent for.
+fn months(sent: &[Event]) -> BTreeSet<String> {
+    sent.iter().map(month).collect()
 }
 
 pub fn get(client: &mut Client, path: &str) -> Value {

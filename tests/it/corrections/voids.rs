@@ -8,7 +8,7 @@ use meterd::cli::daemon::Daemon;
 use meterd::env::{Clock, SystemClock};
 use serde_json::{Value, json};
 
-use super::model::{Event, Meters, check, check_totals, config, get};
+use super::model::{Event, Meters, check, check_adjustments, check_totals, config, get};
 use crate::harness::{Home, SMALL, client, post, seed};
 
 /// Days are not over while the test runs, as a rule; seconds are.
@@ -77,6 +77,7 @@ fn voids_before_and_after_windows_are_final_and_across_sigkill_come_to_what_is_l
     for round in 0..2 {
         check(&mut client(&daemon), METERS, (&sent, &is_left));
         check_totals(&mut client(&daemon), METERS, (&sent, &is_left));
+        check_adjustments(&mut client(&daemon), &sent);
         if round == 0 {
             repeat(&daemon, &voided, &sent);
             daemon.stop().unwrap();

@@ -208,6 +208,7 @@ impl State {
         take_back(&mut base.aggregate, &change.total, quantity, definition).ok_or_else(misfit)?;
         forget_members(&mut self.epoch, name, &change.total);
         subtract_events(base, events).ok_or_else(misfit)?;
+        base.taken_adjustments += change.windows.iter().filter(|window| window.is_final).count() as u64;
         base.changed_at = now;
         if counter.is_final {
             counter.revision += 1;
