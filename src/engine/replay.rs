@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | Genesis | another store id; the dedupe key stays, so that ids and members mean the same |
 //! | – | right after it: the meters that are new, and the sinks that everything is sent to again |
-//! | Events | the same decisions; each new meter that wants the event is fed from its text, see [`events`] |
+//! | Events | the same decisions; each new meter that wants the event is fed from its text, see `events` |
 //! | Tick | the same; new meters' windows that are due by it are closed behind it |
 //! | sinks and deliveries | left out: nothing was sent from there |
 //! | any other | the same, with the seqs and meters' numbers that it has here |

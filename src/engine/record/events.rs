@@ -41,7 +41,7 @@ pub struct FeedRecord<'a> {
     pub meter: MeterId,
     pub late: bool,
     pub window: Window,
-    /// Into [`Events::periods`].
+    /// Into `Events::periods`.
     pub period: u32,
     pub value: Value,
     pub dimensions: smallvec::SmallVec<[Option<&'a str>; 4]>,
@@ -208,7 +208,7 @@ impl<'a> Events<'a> {
 }
 
 impl<'a> EventRecord<'a> {
-    /// Reads an event as [`EventEncoder`] wrote it.
+    /// Reads an event as `EventEncoder` wrote it.
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
         let mut cursor = Cursor(bytes);
         read_event(&mut cursor).filter(|_| cursor.0.is_empty())
